@@ -1,0 +1,3 @@
+module vmw-cloudinit-metadata
+
+go 1.26

@@ -1,0 +1,255 @@
+package vspc
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// The limits and times of a Concentrator where its Config is silent.
+const (
+	// DefaultIdentifyTimeout is how long a connection may take until its port can be opened. A host needs
+	// milliseconds; a scanner's or health check's connection is not kept for ever.
+	DefaultIdentifyTimeout = 30 * time.Second
+	// DefaultIdentityGrace is how long the rest of a VM's identity is waited for once its name or VC UUID is known.
+	// A host need not answer for a UUID that the VM does not have, and a boot must not hang on that.
+	DefaultIdentityGrace = 5 * time.Second
+	// DefaultSecretLifetime is how long the target of a vMotion may take to show its secret, and to complete. The
+	// VM stands still meanwhile, so a host takes seconds.
+	DefaultSecretLifetime = 5 * time.Minute
+	// DefaultRefusedLinger is how long a refused connection is kept, mute. Closed at once, it would come again.
+	DefaultRefusedLinger = time.Minute
+
+	// MaxEarlyData is what a guest may send before its port is open, or from a vMotion's target before the VM runs
+	// there: one line of the longest kind that a guest may send.
+	MaxEarlyData = 64 << 10
+	// maxControl is what may wait to be sent to a host beside the guest's data. A host that asks and never reads
+	// the answers is not one.
+	maxControl = 64 << 10
+	// secretSize is the length of a vMotion's secret: the longest known to be used with real hosts.
+	secretSize = 8
+)
+
+// Why a port or a connection ended, beside the errors of the network.
+var (
+	ErrClosed           = errors.New("vspc: concentrator closed")
+	ErrReplaced         = errors.New("vspc: the same port has come again on another connection")
+	ErrNotIdentified    = errors.New("vspc: the peer did not identify a VM in time; is it an ESXi host, with this server as the port's proxy (vSPC)?")
+	ErrTLSRequired      = errors.New("vspc: the host did not offer TLS in time, and this server requires it; use telnets:// in the port's proxy URI")
+	ErrRefused          = errors.New("vspc: refused")
+	ErrMoved            = errors.New("vspc: the VM has moved to another connection")
+	ErrMoveExpired      = errors.New("vspc: the source of a vMotion is gone, and its target never came")
+	ErrIdentityChanged  = errors.New("vspc: the host changed the VC UUID of a connection's VM")
+	ErrTooMuchEarlyData = errors.New("vspc: too much data before the port was open")
+	ErrNotReading       = errors.New("vspc: the host asks and does not read the answers")
+)
+
+// Config is what a Concentrator is made of. The zero value admits every port, and drops what the guests say.
+type Config struct {
+	// Admit decides on a port by the URI and direction that vSphere has for it, before the VM is known. An error
+	// refuses the port with WONT-PROXY; nothing is ever received from it or sent to it. Nil admits all.
+	Admit func(DoProxy) error
+	// Open is called once for each port, when it is admitted and its VM is known, and returns what takes the
+	// guest's bytes; nil closes the port. It must not block.
+	Open func(*Session) Receiver
+	// Notify is told what happens to ports. It must not block and may be called by several goroutines at once.
+	Notify func(Event)
+
+	// TLS, if set, is offered to hosts that propose to encrypt a telnet:// connection (option AUTHENTICATION with
+	// SSL). A connection given to Serve that is a *tls.Conn already is left as it is.
+	TLS *tls.Config
+	// RequireTLS refuses all connections that are not encrypted in one of the two ways.
+	RequireTLS bool
+
+	// 0 means the default of the same name.
+	IdentifyTimeout, IdentityGrace, SecretLifetime, RefusedLinger time.Duration
+}
+
+// Receiver takes what one port's guest sends. Its methods are called one at a time.
+type Receiver interface {
+	// Receive takes the next bytes of the guest, in order, whichever host they came from. p is valid during the call.
+	// While Receive runs, no command of the host is answered: it must not block.
+	Receive(p []byte)
+	// Closed says that the port is gone, and why. Nothing is called after it.
+	Closed(err error)
+}
+
+// Concentrator is the proxy's end of the protocol for any number of ports. It knows all of them, since a vMotion
+// brings a port from one connection to another.
+type Concentrator struct {
+	cfg      Config
+	macKey   [32]byte
+	buffers  sync.Pool // of *[readSize]byte
+	attempts sync.Pool // of *attempt
+
+	mu       sync.Mutex
+	draining bool
+	closed   bool
+	links    map[*link]struct{}
+	ports    map[portKey]*Session
+	pending  map[[sha256.Size]byte]*Session // by MAC of sequence and secret: a look-up tells nothing of them by its time
+}
+
+// portKey tells a VM's ports apart from each other, and from other VMs' ports.
+type portKey struct{ vm, serviceURI string }
+
+// NewConcentrator returns a Concentrator with no connections yet.
+func NewConcentrator(cfg Config) *Concentrator {
+	c := &Concentrator{
+		cfg:      cfg,
+		buffers:  sync.Pool{New: func() any { return new([readSize]byte) }},
+		attempts: sync.Pool{New: newAttempt},
+		links:    make(map[*link]struct{}),
+		ports:    make(map[portKey]*Session),
+		pending:  make(map[[sha256.Size]byte]*Session),
+	}
+	c.cfg.fill()
+	rand.Read(c.macKey[:])
+	return c
+}
+
+func (cfg *Config) fill() {
+	for _, d := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&cfg.IdentifyTimeout, DefaultIdentifyTimeout},
+		{&cfg.IdentityGrace, DefaultIdentityGrace},
+		{&cfg.SecretLifetime, DefaultSecretLifetime},
+		{&cfg.RefusedLinger, DefaultRefusedLinger},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.fallback
+		}
+	}
+	if cfg.Admit == nil {
+		cfg.Admit = func(DoProxy) error { return nil }
+	}
+	if cfg.Open == nil {
+		cfg.Open = func(*Session) Receiver { return discard{} }
+	}
+	if cfg.Notify == nil {
+		cfg.Notify = func(Event) {}
+	}
+}
+
+type discard struct{}
+
+func (discard) Receive([]byte) {}
+func (discard) Closed(error)   {}
+
+// Serve speaks with the host at the other end of conn until the connection ends, and closes it. The error says why
+// it ended; it is never nil, and io.EOF if the host just closed it. Connections are served at once, one call each.
+func (c *Concentrator) Serve(conn net.Conn) error {
+	l := newLink(c, conn)
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		conn.Close()
+		return ErrClosed
+	}
+	c.links[l] = struct{}{}
+	c.mu.Unlock()
+
+	err := l.serve()
+
+	c.mu.Lock()
+	delete(c.links, l)
+	c.mu.Unlock()
+	return err
+}
+
+// Shutdown refuses migrations from now on, waits until what was sent to guests is handed to the network, or until ctx is done,
+// and closes all connections. The caller stops sending, and stops serving new connections, before.
+func (c *Concentrator) Shutdown(ctx context.Context) error {
+	c.mu.Lock()
+	c.draining = true
+	var sessions []*Session
+	for l := range c.links {
+		sessions = append(sessions, l.session.Load())
+	}
+	c.mu.Unlock()
+
+	var err error
+	for _, s := range sessions {
+		if err = s.drained(ctx); err != nil {
+			break
+		}
+	}
+	c.mu.Lock()
+	c.closed = true
+	links := make([]*link, 0, len(c.links))
+	for l := range c.links {
+		links = append(links, l)
+	}
+	c.mu.Unlock()
+	for _, l := range links {
+		l.fail(ErrClosed)
+	}
+	return err
+}
+
+// register makes s the one session of its port, and returns the one that was.
+func (c *Concentrator) register(s *Session, key portKey) (former *Session) {
+	if key.vm == "" {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	former = c.ports[key]
+	c.ports[key] = s
+	return former
+}
+
+func (c *Concentrator) unregister(s *Session, key portKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ports[key] == s {
+		delete(c.ports, key)
+	}
+}
+
+func (c *Concentrator) isDraining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
+}
+
+func (c *Concentrator) mac(sequenceAndSecret []byte) (sum [sha256.Size]byte) {
+	h := hmac.New(sha256.New, c.macKey[:])
+	h.Write(sequenceAndSecret)
+	h.Sum(sum[:0])
+	return sum
+}
+
+// expect makes s the session that the target with this sequence and secret finds.
+func (c *Concentrator) expect(sequenceAndSecret []byte, s *Session) {
+	mac := c.mac(sequenceAndSecret)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending[mac] = s
+}
+
+// revoke forgets a sequence and secret.
+func (c *Concentrator) revoke(sequenceAndSecret []byte) {
+	mac := c.mac(sequenceAndSecret)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.pending, mac)
+}
+
+// redeem returns the session that a sequence and secret stand for, once.
+func (c *Concentrator) redeem(sequenceAndSecret []byte) *Session {
+	mac := c.mac(sequenceAndSecret)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.pending[mac]
+	delete(c.pending, mac)
+	return s
+}

@@ -1,0 +1,59 @@
+package vspc
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+const (
+	// readSize is how much is read from a connection at once. Guests ask much less.
+	readSize = 4 << 10
+	// blockingReadSize is the same where a buffer has to be held while nothing comes.
+	blockingReadSize = 512
+)
+
+// input is the side of a link that reads. While nothing comes it holds no buffer, if the connection allows that.
+type input struct {
+	raw     syscall.RawConn
+	pool    *sync.Pool // of *[readSize]byte
+	conn    net.Conn   // if there is no raw
+	own     []byte     // for conn
+	readRaw func(fd uintptr) bool
+
+	buf *[readSize]byte
+	n   int
+	err error
+}
+
+func (in *input) init(conn net.Conn, raw syscall.RawConn, pool *sync.Pool) {
+	*in = input{pool: pool, raw: raw}
+	if raw == nil {
+		in.conn, in.own = conn, make([]byte, blockingReadSize)
+		return
+	}
+	in.readRaw = in.readNow
+}
+
+// read returns what has come, until the next call of release. Like an io.Reader it may return bytes and an error.
+func (in *input) read() ([]byte, error) {
+	if in.raw == nil {
+		n, err := in.conn.Read(in.own)
+		return in.own[:n], err
+	}
+	if err := in.raw.Read(in.readRaw); err != nil {
+		return nil, err
+	}
+	if in.n == 0 && in.err == nil {
+		return nil, io.EOF
+	}
+	return in.buf[:in.n], in.err
+}
+
+func (in *input) release() {
+	if in.buf != nil {
+		in.pool.Put(in.buf)
+		in.buf = nil
+	}
+}

@@ -1,0 +1,252 @@
+package vspc
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"vmw-cloudinit-metadata/telnet"
+)
+
+// link is one connection with a host: telnet and the host's commands, and what is written to it. A session has one, or
+// two during a vMotion.
+type link struct {
+	concentrator *Concentrator
+	conn         net.Conn
+	remote       net.Addr
+	session      atomic.Pointer[Session] // changes once, when the link turns out to be a vMotion's target
+
+	// For the goroutine that reads, alone.
+	input   input
+	decoder telnet.Decoder
+	options telnet.Negotiator
+	asked   *questions // nil when nothing is left to ask
+	stage   stage
+	secure  bool
+	greeted bool
+	grace   bool // the rest of the VM's identity has its last chance
+
+	inherited bool // the session came by a vMotion, so its identity counts, not the host's word
+
+	raw     syscall.RawConn // conn's, if it can be used without blocking
+	writing sync.Mutex
+	output  output
+}
+
+// stage says what a link's read deadline stands for.
+type stage uint8
+
+const (
+	identifying stage = iota // until the port can be opened
+	lingering                // refused; until it is closed
+	settled                  // no deadline
+)
+
+func newLink(c *Concentrator, conn net.Conn) *link {
+	l := &link{concentrator: c, conn: conn, remote: conn.RemoteAddr(), asked: new(questions)}
+	_, l.secure = conn.(*tls.Conn)
+	l.raw = rawOf(conn)
+	l.input.init(conn, l.raw, &c.buffers)
+	l.options.Accept = l.accepts
+	l.session.Store(&Session{concentrator: c, active: l})
+	return l
+}
+
+// serve reads the connection to its end.
+func (l *link) serve() error {
+	err := l.run()
+	l.fail(err)
+	err = l.reason()
+	l.session.Load().lost(l, err)
+	return err
+}
+
+func (l *link) run() error {
+	l.setDeadline(identifying, l.concentrator.cfg.IdentifyTimeout)
+	if l.concentrator.cfg.RequireTLS && !l.secure {
+		l.send(l.options.Enable(nil, telnet.Remote, telnet.Authentication))
+	} else {
+		l.greet()
+	}
+	for {
+		in, err := l.input.read()
+		failed := l.handle(in)
+		l.input.release()
+		switch {
+		case failed != nil:
+			return failed
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if err := l.overdue(); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// greet asks for what the protocol needs, without waiting for the host to offer it. Hosts that offer it themselves
+// take no harm.
+func (l *link) greet() {
+	l.greeted = true
+	var out []byte
+	for _, option := range []telnet.Option{telnet.Binary, telnet.SuppressGoAhead, telnet.Echo} {
+		out = l.options.Enable(out, telnet.Local, option)
+	}
+	for _, option := range []telnet.Option{telnet.Binary, telnet.SuppressGoAhead, Option} {
+		out = l.options.Enable(out, telnet.Remote, option)
+	}
+	l.send(out)
+}
+
+// accepts is the policy for what a host asks for. COM-PORT and the rest are refused, which hosts take well.
+func (l *link) accepts(side telnet.Side, option telnet.Option) bool {
+	switch option {
+	case telnet.Binary, telnet.SuppressGoAhead:
+		return l.greeted
+	case telnet.Echo:
+		return l.greeted && side == telnet.Local
+	case Option:
+		return l.greeted && side == telnet.Remote
+	case telnet.Authentication:
+		return side == telnet.Remote && l.concentrator.cfg.TLS != nil && !l.secure && l.stage == identifying
+	}
+	return false
+}
+
+// setDeadline says what the connection waits for and until when; settled has no end.
+func (l *link) setDeadline(stage stage, in time.Duration) {
+	l.stage = stage
+	var at time.Time
+	if stage != settled {
+		at = time.Now().Add(in)
+	}
+	l.conn.SetReadDeadline(at)
+}
+
+// overdue is called when the deadline has passed.
+func (l *link) overdue() error {
+	if l.stage == lingering {
+		return ErrRefused
+	}
+	s := l.session.Load()
+	if _, refusal := s.standing(l); refusal != nil {
+		l.refuse(refusal)
+		return nil
+	}
+	if opened, err := s.tryOpen(l, true); opened || err != nil {
+		l.setDeadline(settled, 0)
+		return err
+	}
+	if l.concentrator.cfg.RequireTLS && !l.secure {
+		return ErrTLSRequired
+	}
+	return ErrNotIdentified
+}
+
+// handle takes bytes from the host.
+func (l *link) handle(in []byte) error {
+	for len(in) > 0 {
+		ev, n, err := l.decoder.Next(in)
+		if err != nil {
+			return err
+		}
+		in = in[n:]
+		switch ev.Kind {
+		case telnet.Data:
+			err = l.data(ev.Bytes)
+		case telnet.Negotiation:
+			l.negotiate(ev.Command, ev.Option)
+		case telnet.Subnegotiation:
+			switch {
+			case ev.Option == Option && l.options.Enabled(telnet.Remote, Option):
+				err = l.command(ev.Bytes)
+			case ev.Option == telnet.Authentication && bytes.Equal(ev.Bytes, authStart):
+				return l.startTLS(in)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *link) data(p []byte) error {
+	if l.concentrator.cfg.RequireTLS && !l.secure || l.stage == lingering {
+		return nil
+	}
+	return l.session.Load().receive(l, p)
+}
+
+// The in-band start of TLS: RFC 2941's SEND, IS and REPLY, with the authentication type SSL, which VMware added.
+var (
+	authSend     = []byte{1, 7, 0}
+	authStart    = []byte{0, 7, 0, 1}
+	authAccepted = []byte{2, 7, 0, 2}
+)
+
+func (l *link) negotiate(verb telnet.Command, option telnet.Option) {
+	before := l.options.Enabled(telnet.Remote, option)
+	out := l.options.Receive(nil, verb, option)
+	if !before && l.options.Enabled(telnet.Remote, option) {
+		switch option {
+		case telnet.Authentication:
+			out = telnet.AppendSubnegotiation(out, option, authSend)
+		case Option:
+			out = Append(out, KnownSuboptions2{ourCommands})
+		}
+	}
+	l.send(out)
+}
+
+// startTLS begins TLS on the connection. early is what came behind the host's start: nothing, if it keeps to the order.
+func (l *link) startTLS(early []byte) error {
+	if !l.options.Enabled(telnet.Remote, telnet.Authentication) || l.secure || l.concentrator.cfg.TLS == nil {
+		return &ProtocolError{"TLS was started without being agreed on"}
+	}
+	l.send(telnet.AppendSubnegotiation(nil, telnet.Authentication, authAccepted))
+	if err := l.flush(); err != nil {
+		return err
+	}
+	l.conn.SetWriteDeadline(time.Now().Add(l.concentrator.cfg.IdentifyTimeout))
+	conn := tls.Server(&prefixedConn{Conn: l.conn, prefix: bytes.Clone(early)}, l.concentrator.cfg.TLS)
+	if err := conn.Handshake(); err != nil {
+		return fmt.Errorf("vspc: TLS handshake: %w", err)
+	}
+	conn.SetWriteDeadline(time.Time{})
+	l.writing.Lock()
+	l.conn, l.raw = conn, nil
+	l.writing.Unlock()
+	l.input.init(conn, nil, nil)
+	l.secure = true
+	if !l.greeted {
+		l.greet()
+	}
+	return nil
+}
+
+// prefixedConn gives back first what was read too far.
+type prefixedConn struct {
+	net.Conn
+	prefix []byte
+}
+
+func (c *prefixedConn) Read(p []byte) (int, error) {
+	if len(c.prefix) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.prefix)
+	c.prefix = c.prefix[n:]
+	return n, nil
+}
+
+// ourCommands is what KNOWN-SUBOPTIONS-2 says that we understand.
+var ourCommands = []byte{0, 1, 2, 3, 40, 41, 43, 44, 45, 46, 48, 70, 71, 73, 80, 81, 82, 83, 84, 85, 86, 87}

@@ -1,0 +1,573 @@
+package vspc
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Session is one serial port of one VM. It outlives its connection: when the VM moves to another host, the port's
+// next connection takes the session over, with what is still to be sent to the guest. All methods may be called at
+// once.
+type Session struct {
+	concentrator *Concentrator
+
+	// receiving is held while the receiver runs, so that it hears one connection at a time.
+	receiving sync.Mutex
+
+	mu       sync.Mutex
+	identity Identity
+	doProxy  DoProxy
+	admitted bool  // WILL-PROXY was said
+	refused  error // why WONT-PROXY was
+	phase    phase
+	receiver Receiver
+	active   *link // where the guest is; nil while a vMotion's source is gone and its target has not completed
+	move     *move // the vMotion under way, if any
+	early    []byte
+
+	first   outgoing // what is on its way to the guest, and behind it the rest
+	rest    []outgoing
+	writer  *link         // has taken a part of first, and will say what became of it
+	ended   error         // why the session is closed
+	nothing chan struct{} // closed when nothing is on its way; made by those who wait for it
+}
+
+type phase uint8
+
+const (
+	opening phase = iota // not yet admitted, or not identified
+	open
+	closed
+)
+
+// outgoing is data on its way to the guest.
+type outgoing struct {
+	data []byte // what is not yet handed to a connection
+	done func(error)
+}
+
+func (o *outgoing) finished(err error) {
+	if o.done != nil {
+		o.done(err)
+	}
+}
+
+// move is a vMotion under way. Session.mu guards it.
+type move struct {
+	sequenceAndSecret []byte
+	sequenceLen       int
+	peered            bool  // the secret is used
+	candidate         *link // the target's connection, once it has shown the secret
+	holding           bool  // data to the guest waits for the outcome
+	early             []byte
+	expiry            *time.Timer
+}
+
+func (m *move) sequence() []byte { return m.sequenceAndSecret[:m.sequenceLen] }
+
+// Identity returns who the VM is.
+func (s *Session) Identity() Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity
+}
+
+// DoProxy returns the port's direction and URI in vSphere.
+func (s *Session) DoProxy() DoProxy {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.doProxy
+}
+
+// Send queues p for the guest, behind what was sent before. It does not wait. p must not change until done is called,
+// which happens once, from any goroutine: with nil when all of p is handed to the network, or with an error when the
+// port is gone. What a vMotion finds not yet handed over goes to wherever the VM is then. done may be nil; it must not
+// block.
+func (s *Session) Send(p []byte, done func(error)) {
+	o := outgoing{p, done}
+	if len(p) == 0 {
+		o.finished(nil)
+		return
+	}
+	s.mu.Lock()
+	if s.phase == closed {
+		err := s.ended
+		s.mu.Unlock()
+		o.finished(err)
+		return
+	}
+	if s.first.data == nil {
+		s.first = o
+	} else {
+		s.rest = append(s.rest, o)
+	}
+	l := s.active
+	s.mu.Unlock()
+	if l != nil {
+		l.kick()
+	}
+}
+
+// Write sends p to the guest, and returns when all of it is handed to the network.
+func (s *Session) Write(p []byte) (int, error) {
+	result := make(chan error, 1)
+	s.Send(p, func(err error) { result <- err })
+	if err := <-result; err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Close ends the port and its connections.
+func (s *Session) Close() error {
+	s.end(ErrClosed)
+	return nil
+}
+
+// drained waits until nothing is on its way to the guest.
+func (s *Session) drained(ctx context.Context) error {
+	s.mu.Lock()
+	if s.first.data == nil {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.nothing == nil {
+		s.nothing = make(chan struct{})
+	}
+	nothing := s.nothing
+	s.mu.Unlock()
+	select {
+	case <-nothing:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// next returns the data that l is to write now; none if there is none, or if it is not l's turn. With data l is the
+// writer, and sent has to follow.
+func (s *Session) next(l *link) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active != l || s.phase != open || s.move != nil && s.move.holding || s.writer != nil {
+		return nil
+	}
+	if len(s.first.data) > 0 {
+		s.writer = l
+	}
+	return s.first.data
+}
+
+// sent says that l has handed over the first n bytes of what next returned.
+func (s *Session) sent(l *link, n int) {
+	s.mu.Lock()
+	s.writer = nil
+	done := s.first
+	s.first.data = s.first.data[n:]
+	over := s.phase == closed
+	whole := len(s.first.data) == 0
+	if whole || over {
+		s.shift()
+	}
+	err := s.ended
+	if whole {
+		err = nil
+	}
+	successor := s.active
+	s.mu.Unlock()
+
+	if whole || over {
+		done.finished(err)
+	}
+	if successor != nil && successor != l {
+		successor.kick() // it may have waited for l to let go
+	}
+}
+
+// shift takes the first of what is on its way off. It is called with mu held.
+func (s *Session) shift() {
+	s.first = outgoing{}
+	for len(s.rest) > 0 && s.first.data == nil {
+		s.first = s.rest[0]
+		s.rest[0] = outgoing{}
+		s.rest = s.rest[1:]
+	}
+	if s.first.data == nil {
+		s.rest = nil
+		if s.nothing != nil {
+			close(s.nothing)
+			s.nothing = nil
+		}
+	}
+}
+
+// receive takes the guest's bytes that came on l.
+func (s *Session) receive(l *link, p []byte) error {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+
+	s.mu.Lock()
+	switch {
+	case s.phase == closed:
+		s.mu.Unlock()
+		return nil
+	case s.move != nil && s.move.candidate == l:
+		defer s.mu.Unlock()
+		if len(s.move.early)+len(p) > MaxEarlyData {
+			return ErrTooMuchEarlyData
+		}
+		s.move.early = append(s.move.early, p...)
+		return nil
+	case s.active != l:
+		s.mu.Unlock()
+		return nil
+	case s.phase == opening:
+		defer s.mu.Unlock()
+		if s.refused != nil {
+			return nil
+		}
+		if len(s.early)+len(p) > MaxEarlyData {
+			return ErrTooMuchEarlyData
+		}
+		s.early = append(s.early, p...)
+		return nil
+	}
+	resumed := s.move != nil && s.move.holding
+	if resumed {
+		// No byte comes from a VM that is being moved: it stays. A host that gave up waiting for GOAHEAD says no more
+		// than this. The secret stays good, since a target that shows it can only be a later, honest attempt.
+		s.move.holding = false
+	}
+	receiver := s.receiver
+	s.mu.Unlock()
+	if resumed {
+		s.notify(l, Event{Kind: MoveResumed})
+		l.kick()
+	}
+	receiver.Receive(p)
+	return nil
+}
+
+// admit takes the Concentrator's decision on the port of l.
+func (s *Session) admit(l *link, m DoProxy, refusal error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active != l || s.phase != opening {
+		return
+	}
+	s.doProxy, s.admitted, s.refused = m, refusal == nil, refusal
+	if refusal != nil {
+		s.early = nil
+	}
+}
+
+// standing says what was decided on the port of l; nothing while it is not decided, or not l's.
+func (s *Session) standing(l *link) (admitted bool, refusal error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active != l {
+		return false, nil
+	}
+	return s.admitted, s.refused
+}
+
+// tryOpen opens the session when its port is admitted and its VM known, and reports whether it is open. enough says
+// that what is known of the VM has to do. l's reader calls it.
+func (s *Session) tryOpen(l *link, enough bool) (bool, error) {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+
+	s.mu.Lock()
+	if s.active != l || s.phase != opening || !s.admitted || !l.asked.known(enough) {
+		isOpen := s.active == l && s.phase == open
+		s.mu.Unlock()
+		return isOpen, nil
+	}
+	s.identity = l.asked.Identity
+	s.phase = open
+	key := s.key()
+	s.mu.Unlock()
+
+	if former := s.concentrator.register(s, key); former != nil {
+		former.notify(l, Event{Kind: PortReplaced})
+		former.end(ErrReplaced)
+	}
+	receiver := s.concentrator.cfg.Open(s)
+	if receiver == nil {
+		receiver = discard{}
+		l.fail(ErrRefused)
+	}
+	s.notify(l, Event{Kind: PortOpened})
+
+	s.mu.Lock()
+	s.receiver = receiver
+	early := s.early
+	s.early = nil
+	s.mu.Unlock()
+	if len(early) > 0 {
+		receiver.Receive(early)
+	}
+	return true, nil
+}
+
+// learned takes what l's host says of its VM.
+func (s *Session) learned(l *link, q question, value string) error {
+	s.mu.Lock()
+	var former string
+	renamed := false
+	switch {
+	case s.active != l:
+	case s.phase == opening:
+		s.identity = l.asked.Identity // for those who are notified
+	case q == askName && value != s.identity.Name:
+		former, renamed = s.identity.Name, true
+		s.identity.Name = value
+	case q == askVCUUID && s.identity.VCUUID != "" && value != s.identity.VCUUID && !l.inherited:
+		s.mu.Unlock()
+		return ErrIdentityChanged
+	}
+	s.mu.Unlock()
+	if renamed {
+		s.notify(l, Event{Kind: PortRenamed, Former: former})
+	}
+	return nil
+}
+
+// isOpen reports whether the session is open, and l its connection.
+func (s *Session) isOpen(l *link) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active == l && s.phase == open
+}
+
+// key is what tells the port from others; its vm is empty if nothing does. It is called with mu held.
+func (s *Session) key() portKey {
+	vm := s.identity.VCUUID
+	if vm == "" && s.identity.BIOSUUID != "" && s.identity.LocationUUID != "" {
+		vm = s.identity.BIOSUUID + "/" + s.identity.LocationUUID
+	}
+	return portKey{vm, s.doProxy.ServiceURI}
+}
+
+// begin starts a vMotion from l, and returns what to answer.
+func (s *Session) begin(l *link, sequence []byte) Message {
+	sequence = bytes.Clone(sequence)
+	c := s.concentrator
+	if c.isDraining() {
+		s.notify(l, Event{Kind: MoveRefused})
+		return VMotionNotNow{sequence}
+	}
+	var secret [secretSize]byte
+	rand.Read(secret[:])
+	m := &move{sequenceAndSecret: append(sequence, secret[:]...), sequenceLen: len(sequence), holding: true}
+
+	s.mu.Lock()
+	if s.active != l || s.phase == closed {
+		s.mu.Unlock()
+		s.notify(l, Event{Kind: MoveRefused})
+		return VMotionNotNow{m.sequence()}
+	}
+	former := s.move
+	s.move = m
+	m.expiry = time.AfterFunc(c.cfg.SecretLifetime, func() { s.expire(m) })
+	s.mu.Unlock()
+
+	c.expect(m.sequenceAndSecret, s)
+	kind := MoveBegun
+	if former != nil {
+		former.drop(c, errMoveReplaced)
+		kind = MoveReplaced
+	}
+	s.notify(l, Event{Kind: kind})
+	return VMotionGoAhead{m.sequenceAndSecret}
+}
+
+var (
+	errMoveReplaced = errors.New("vspc: the source of the vMotion has begun another one")
+	errMoveAborted  = errors.New("vspc: the source of the vMotion has aborted it")
+	errMoveExpired  = errors.New("vspc: the vMotion was not completed in time")
+)
+
+// drop ends a vMotion that is no longer a session's.
+func (m *move) drop(c *Concentrator, why error) {
+	m.expiry.Stop()
+	c.revoke(m.sequenceAndSecret)
+	if m.candidate != nil {
+		m.candidate.fail(why)
+	}
+}
+
+// peer makes l the candidate of the session whose secret it shows; nil if it shows none that is good.
+func (c *Concentrator) peer(l *link, sequenceAndSecret []byte) (s *Session, sequence []byte) {
+	own := l.session.Load()
+	own.mu.Lock()
+	fresh := own.phase == opening && own.move == nil
+	own.mu.Unlock()
+	if !fresh {
+		return nil, nil
+	}
+	s = c.redeem(sequenceAndSecret)
+	if s == nil || s == own {
+		return nil, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.move
+	if s.phase == closed || m == nil || m.peered || subtle.ConstantTimeCompare(m.sequenceAndSecret, sequenceAndSecret) != 1 {
+		return nil, nil
+	}
+	m.peered, m.candidate, m.holding = true, l, true
+	l.session.Store(s)
+	return s, m.sequence()
+}
+
+// complete hands the session over to l, and reports whether l was the one that the session waited for.
+func (s *Session) complete(l *link, sequence []byte) bool {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+
+	s.mu.Lock()
+	m := s.move
+	if s.phase == closed || m == nil || m.candidate != l || !bytes.Equal(m.sequence(), sequence) {
+		s.mu.Unlock()
+		return false
+	}
+	source := s.active
+	s.active, s.move = l, nil
+	early, receiver := m.early, s.receiver
+	if s.phase == opening {
+		s.early, early = append(s.early, early...), nil
+	}
+	s.mu.Unlock()
+
+	m.expiry.Stop()
+	if source != nil {
+		source.fail(ErrMoved)
+	}
+	s.notify(l, Event{Kind: MoveCompleted})
+	l.kick()
+	if len(early) > 0 {
+		receiver.Receive(early)
+	}
+	return true
+}
+
+// abort ends the vMotion that l, its source, has begun.
+func (s *Session) abort(l *link) {
+	s.mu.Lock()
+	m := s.move
+	if m == nil || s.active != l {
+		s.mu.Unlock()
+		return
+	}
+	s.move = nil
+	s.mu.Unlock()
+	m.drop(s.concentrator, errMoveAborted)
+	s.notify(l, Event{Kind: MoveAborted})
+	l.kick()
+}
+
+// expire ends m, if it is still under way.
+func (s *Session) expire(m *move) {
+	s.mu.Lock()
+	if s.move != m {
+		s.mu.Unlock()
+		return
+	}
+	s.move = nil
+	l := s.active
+	s.mu.Unlock()
+	m.drop(s.concentrator, errMoveExpired)
+	s.notify(l, Event{Kind: MoveExpired})
+	if l == nil {
+		s.finish(ErrMoveExpired)
+		return
+	}
+	l.kick()
+}
+
+// lost says that l is gone. The session is over, unless a vMotion can bring it another connection.
+func (s *Session) lost(l *link, err error) {
+	s.mu.Lock()
+	m := s.move
+	switch {
+	case m != nil && m.candidate == l:
+		m.candidate, m.early = nil, nil
+		if s.active != nil {
+			s.mu.Unlock()
+			return
+		}
+		err = ErrMoveExpired // the secret is used, so nobody else can come
+	case s.active != l:
+		s.mu.Unlock()
+		return
+	case m != nil && (!m.peered || m.candidate != nil) && s.phase != closed && !errors.Is(err, ErrReplaced) && !errors.Is(err, ErrClosed):
+		s.active = nil
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.finish(err)
+}
+
+// end closes the connections of the session, and by that the session.
+func (s *Session) end(why error) {
+	s.mu.Lock()
+	l := s.active
+	s.mu.Unlock()
+	if l != nil {
+		l.fail(why)
+		return
+	}
+	go s.finish(why)
+}
+
+// finish closes the session.
+func (s *Session) finish(why error) {
+	s.mu.Lock()
+	if s.phase == closed {
+		s.mu.Unlock()
+		return
+	}
+	wasOpen, key, m := s.phase == open, s.key(), s.move
+	s.phase, s.ended = closed, why
+	s.active, s.move, s.early = nil, nil, nil
+	unsent := s.rest
+	s.rest = nil
+	if s.writer == nil && s.first.data != nil { // else the writer gives it up
+		unsent = append([]outgoing{s.first}, unsent...)
+		s.shift()
+	}
+	s.mu.Unlock()
+
+	if m != nil {
+		m.drop(s.concentrator, why)
+	}
+	for _, o := range unsent {
+		o.finished(why)
+	}
+	if !wasOpen {
+		return
+	}
+	s.concentrator.unregister(s, key)
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	s.receiver.Closed(why)
+	s.notify(nil, Event{Kind: PortClosed, Err: why})
+}
+
+// notify tells the Concentrator's owner. l is the connection that the event came from, if any.
+func (s *Session) notify(l *link, ev Event) {
+	s.mu.Lock()
+	ev.Identity, ev.DoProxy = s.identity, s.doProxy
+	s.mu.Unlock()
+	if l != nil {
+		ev.Remote = l.remote
+	}
+	s.concentrator.cfg.Notify(ev)
+}

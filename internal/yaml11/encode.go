@@ -1,15 +1,13 @@
 package yaml11
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
-
-	"encoding/base64"
 )
 
 // maxSimpleKey is the length from which we write a key in its long form ("? key"). A short one may have 1024
@@ -180,28 +178,7 @@ func appendText(dst []byte, text string) ([]byte, error) {
 	if isSafePlain(text) {
 		return append(dst, text...), nil
 	}
-	dst = append(dst, '"')
-	for i, r := range text {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD"):
-			return nil, fmt.Errorf("text that is not UTF-8 can't be written as YAML")
-		case r == '"' || r == '\\':
-			dst = append(dst, '\\', byte(r))
-		case r == '\n':
-			dst = append(dst, `\n`...)
-		case r == '\t':
-			dst = append(dst, `\t`...)
-		case r >= ' ' && printable(r) && r != 0x85 && r != 0x2028 && r != 0x2029: // those three break lines
-			dst = utf8.AppendRune(dst, r)
-		case r < 0x100:
-			dst = fmt.Appendf(dst, `\x%02X`, r)
-		case r < 0x10000:
-			dst = fmt.Appendf(dst, `\u%04X`, r)
-		default:
-			dst = fmt.Appendf(dst, `\U%08X`, r)
-		}
-	}
-	return append(dst, '"'), nil
+	return appendQuoted(dst, text)
 }
 
 // isSafePlain is for text that needs no quotes to stay text, whatever the version of YAML.

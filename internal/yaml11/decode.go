@@ -1,0 +1,363 @@
+package yaml11
+
+import (
+	"encoding/base64"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+const (
+	// maxValues bounds what aliases can blow a document up to. A network-config with a hundred interfaces has
+	// some two thousand values.
+	maxValues = 100_000
+	// maxText bounds, in bytes, the text of all values together once aliases are followed.
+	maxText = 16 << 20
+	// maxProblems is how many findings are worth a person's reading at once.
+	maxProblems = 20
+)
+
+// Map is a mapping in the order of its source.
+type Map []Pair
+
+// Pair is one entry of a Map.
+type Pair struct {
+	Key   string
+	Value any
+}
+
+// Decoder turns nodes into values: nil, bool, int64, uint64, float64, string, []byte (!!binary), []any, and
+// map[string]any or Map. Keys are strings, as written: a key that PyYAML would take for a number is text here.
+// Aliases and merge keys (<<) are followed. The zero value is ready for one document; its limits hold for all calls
+// together.
+type Decoder struct {
+	// KeepOrder makes it return Map for mappings.
+	KeepOrder bool
+	// JSON makes it refuse what JSON can't hold: !!binary, infinities and NaN.
+	JSON bool
+	// Literal, if not nil, says whether the plain scalar at path is text as it is written ("0123", "no") and no
+	// number or truth value. A null stays one.
+	Literal func(path string) bool
+	// Visit, if not nil, is called with the place of each entry's key and of each list's item, parents first.
+	Visit func(path string, line, column int)
+
+	problems []*Error
+	values   int
+	text     int
+	full     bool
+	open     []*yaml.Node
+}
+
+// Problems returns what was wrong with the nodes so far, in their order; a long list is cut.
+func (d *Decoder) Problems() []*Error { return d.problems }
+
+// Report adds a problem at the node that was at path.
+func (d *Decoder) Report(n *yaml.Node, path, format string, args ...any) {
+	d.Add(&Error{Line: n.Line, Column: n.Column, Path: path, Problem: fmt.Sprintf(format, args...)})
+}
+
+// Add adds a problem.
+func (d *Decoder) Add(problem *Error) {
+	if len(d.problems) < maxProblems {
+		d.problems = append(d.problems, problem)
+	}
+}
+
+// Decode returns the value of the node, which stands at path. Where something is wrong it adds to Problems and
+// leaves that value nil.
+func (d *Decoder) Decode(path string, n *yaml.Node) any {
+	n, ok := d.follow(path, n)
+	if !ok || !d.spend(path, n) {
+		return nil
+	}
+	switch n.Kind {
+	case yaml.ScalarNode:
+		return d.scalar(path, n)
+	case yaml.SequenceNode:
+		if !d.enter(path, n, "!!seq") {
+			return nil
+		}
+		defer d.leave()
+		list := make([]any, 0, len(n.Content))
+		for i, item := range n.Content {
+			place := join(path, strconv.Itoa(i))
+			d.visit(place, item)
+			list = append(list, d.Decode(place, item))
+		}
+		return list
+	case yaml.MappingNode:
+		entries := d.Entries(path, n)
+		values := make(Map, 0, len(entries))
+		d.open = append(d.open, n)
+		defer d.leave()
+		for _, e := range entries {
+			place := join(path, e.Key)
+			d.visit(place, e.KeyNode)
+			values = append(values, Pair{Key: e.Key, Value: d.Decode(place, e.Value)})
+		}
+		if d.KeepOrder {
+			return values
+		}
+		unordered := make(map[string]any, len(values))
+		for _, pair := range values {
+			unordered[pair.Key] = pair.Value
+		}
+		return unordered
+	}
+	d.Report(n, path, "is not understood here")
+	return nil
+}
+
+// Entry is one entry of a mapping node.
+type Entry struct {
+	Key            string
+	KeyNode, Value *yaml.Node
+}
+
+// Entries returns a mapping's entries in order, the merged ones (<<) first, each key once; it reports what can't
+// be a key, and keys that are there twice. Anything but a mapping is reported and gives none.
+func (d *Decoder) Entries(path string, n *yaml.Node) []Entry {
+	n, ok := d.follow(path, n)
+	if !ok {
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
+		d.Report(n, path, "must be a mapping: keys with their values")
+		return nil
+	}
+	if !d.enter(path, n, "!!map") {
+		return nil
+	}
+	defer d.leave()
+	var merged []Entry
+	own := make([]Entry, 0, len(n.Content)/2)
+	seen := make(map[string]int, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		keyNode, value := n.Content[i], n.Content[i+1]
+		key, ok := d.key(path, keyNode)
+		if !ok {
+			continue
+		}
+		if line, twice := seen[key]; twice {
+			d.Report(keyNode, join(path, key), "is there twice, first on line %d: remove one", line)
+			continue
+		}
+		seen[key] = keyNode.Line
+		if key == "<<" && isPlain(keyNode) {
+			merged = d.merge(path, value)
+			continue
+		}
+		own = append(own, Entry{Key: key, KeyNode: keyNode, Value: value})
+	}
+	if len(merged) == 0 {
+		return own
+	}
+	all := make([]Entry, 0, len(merged)+len(own))
+	for _, e := range merged {
+		if _, overridden := seen[e.Key]; !overridden {
+			all = append(all, e)
+		}
+	}
+	return append(all, own...)
+}
+
+// merge returns the entries that << brings in: of a mapping, or of a list of them, where the first wins.
+func (d *Decoder) merge(path string, value *yaml.Node) []Entry {
+	target, ok := d.follow(path, value)
+	if !ok {
+		return nil
+	}
+	sources := []*yaml.Node{target}
+	if target.Kind == yaml.SequenceNode {
+		sources = target.Content
+	}
+	var entries []Entry
+	seen := map[string]bool{}
+	for _, source := range sources {
+		if source, ok = d.follow(path, source); !ok {
+			continue
+		}
+		if source.Kind != yaml.MappingNode {
+			d.Report(value, join(path, "<<"), "takes a mapping, or a list of mappings")
+			continue
+		}
+		if !d.spend(path, source) {
+			break
+		}
+		for _, e := range d.Entries(path, source) {
+			d.values++
+			if !seen[e.Key] {
+				seen[e.Key] = true
+				entries = append(entries, e)
+			}
+		}
+	}
+	return entries
+}
+
+// key returns a key's text.
+func (d *Decoder) key(path string, n *yaml.Node) (string, bool) {
+	n, ok := d.follow(path, n)
+	switch {
+	case !ok:
+		return "", false
+	case n.Kind != yaml.ScalarNode:
+		d.Report(n, path, "a key must be text, not a list or a mapping")
+		return "", false
+	case n.Style&yaml.TaggedStyle != 0 && n.ShortTag() != "!!str":
+		d.Report(n, path, "a key must be text, without a tag")
+		return "", false
+	case n.Value == "":
+		d.Report(n, path, "there is an empty key here")
+		return "", false
+	}
+	d.text += len(n.Value)
+	return n.Value, true
+}
+
+// spend counts a value against the limits; false, reported once, if there is no more to spend.
+func (d *Decoder) spend(path string, n *yaml.Node) bool {
+	if d.values++; d.values <= maxValues && d.text <= maxText {
+		return true
+	}
+	if !d.full {
+		d.full = true
+		d.Report(n, path, "the document is too big once its aliases are followed: more than %d values or %d MiB of text", maxValues, maxText>>20)
+	}
+	return false
+}
+
+func (d *Decoder) visit(path string, n *yaml.Node) {
+	if d.Visit != nil {
+		d.Visit(path, n.Line, n.Column)
+	}
+}
+
+// follow returns what an alias stands for.
+func (d *Decoder) follow(path string, n *yaml.Node) (*yaml.Node, bool) {
+	for n.Kind == yaml.AliasNode {
+		if n.Alias == nil {
+			d.Report(n, path, "is an alias of nothing")
+			return nil, false
+		}
+		n = n.Alias
+	}
+	return n, true
+}
+
+// enter refuses a collection inside of itself, one too deep, and a tag that is not its kind's.
+func (d *Decoder) enter(path string, n *yaml.Node, tag string) bool {
+	if n.Style&yaml.TaggedStyle != 0 && n.ShortTag() != tag {
+		d.Report(n, path, "has a tag that is not understood: only plain lists and mappings are")
+		return false
+	}
+	if len(d.open) >= maxDepth {
+		d.Report(n, path, "is nested more than %d levels deep", maxDepth)
+		return false
+	}
+	for _, parent := range d.open {
+		if parent == n {
+			d.Report(n, path, "contains itself, by an alias")
+			return false
+		}
+	}
+	d.open = append(d.open, n)
+	return true
+}
+
+func (d *Decoder) leave() { d.open = d.open[:len(d.open)-1] }
+
+func (d *Decoder) scalar(path string, n *yaml.Node) any {
+	d.text += len(n.Value)
+	var value any
+	var err error
+	tagged := n.Style&yaml.TaggedStyle != 0
+	switch tag := n.ShortTag(); {
+	case tagged && tag == "!!binary":
+		return d.binary(path, n)
+	case tagged && tag == "!!str" || !tagged && !isPlain(n) || n.Tag == "!":
+		return n.Value
+	case tagged && tag != "!!null" && tag != "!!bool" && tag != "!!int" && tag != "!!float" && tag != "!!timestamp":
+		d.Report(n, path, "has a tag that is not understood: put the value in quotes if the ! is part of it")
+		return nil
+	default:
+		value, err = Resolve(n.Value)
+		if value != nil && !tagged && d.Literal != nil && d.Literal(path) {
+			return n.Value
+		}
+		if err == nil && tagged {
+			value, err = convert(tag, value)
+		}
+	}
+	if err != nil {
+		d.Report(n, path, "%s", err)
+		return nil
+	}
+	if f, ok := value.(float64); ok && d.JSON && (math.IsInf(f, 0) || math.IsNaN(f)) {
+		d.Report(n, path, "is not a finite number: put it in quotes if it is text")
+		return nil
+	}
+	return value
+}
+
+// convert gives a resolved value the type that an explicit tag asks for.
+func convert(tag string, value any) (any, error) {
+	ok := false
+	switch v := value.(type) {
+	case nil:
+		ok = tag == "!!null"
+	case bool:
+		ok = tag == "!!bool"
+	case int64:
+		if ok = tag == "!!int" || tag == "!!float"; tag == "!!float" {
+			value = float64(v)
+		}
+	case uint64:
+		if ok = tag == "!!int" || tag == "!!float"; tag == "!!float" {
+			value = float64(v)
+		}
+	case float64:
+		ok = tag == "!!float"
+	case string:
+		ok = tag == "!!timestamp"
+	}
+	if !ok {
+		return nil, fmt.Errorf("is not what its tag says")
+	}
+	return value, nil
+}
+
+func (d *Decoder) binary(path string, n *yaml.Node) any {
+	if d.JSON {
+		d.Report(n, path, "is !!binary, which fits only userdata and vendordata: write text")
+		return nil
+	}
+	compact := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(" \t\r\n", r) {
+			return -1
+		}
+		return r
+	}, n.Value)
+	value, err := base64.StdEncoding.DecodeString(compact)
+	if err != nil {
+		d.Report(n, path, "is !!binary, and no valid base64")
+		return nil
+	}
+	return value
+}
+
+// isPlain is for scalars without quotes, and not in block form either.
+func isPlain(n *yaml.Node) bool {
+	const other = yaml.DoubleQuotedStyle | yaml.SingleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
+	return n.Style&other == 0
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}

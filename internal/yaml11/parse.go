@@ -1,0 +1,142 @@
+// Package yaml11 reads and writes YAML as PyYAML does, which is what cloud-init has: plain scalars mean what YAML
+// 1.1 says (yes is true, 0644 is 420, 1:30 is 90), where most Go programs follow YAML 1.2.
+package yaml11
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxDepth is how deep collections may nest. The deepest document known to cloud-init is at 8; the parser, our
+// walks and PyYAML's are all recursive.
+const maxDepth = 64
+
+// Error is one thing wrong with a YAML text. It shows nothing of the text.
+type Error struct {
+	// Line and Column count from 1, the column in characters. Line 0 means the text as a whole.
+	Line, Column int
+	// Path is the keys and indices that lead to the value, joined by dots, where the structure is known so far.
+	Path string
+	// Problem says what is wrong, and what to do.
+	Problem string
+}
+
+func (e *Error) Error() string {
+	text := e.Problem
+	if e.Path != "" {
+		text = e.Path + ": " + text
+	}
+	if e.Line > 0 {
+		text = fmt.Sprintf("%d:%d: %s", e.Line, e.Column, text)
+	}
+	return text
+}
+
+// Parse returns the root node of the one document in data, nil if there is none. Its error is an *Error.
+func Parse(data []byte) (*yaml.Node, error) {
+	if err := checkText(data); err != nil {
+		return nil, err
+	}
+	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(depthLimit{}))
+	if err != nil {
+		return nil, &Error{Problem: err.Error()}
+	}
+	var doc, next yaml.Node
+	if err := loader.Load(&doc); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		return nil, syntaxError(err)
+	}
+	if err := loader.Load(&next); err == nil {
+		return nil, &Error{Line: next.Line, Column: next.Column, Problem: "a second YAML document starts here, where only one can be: " +
+			"if this line is meant as text, indent it; if not, remove it"}
+	} else if !errors.Is(err, io.EOF) {
+		return nil, syntaxError(err)
+	}
+	if len(doc.Content) == 0 {
+		return nil, nil
+	}
+	return doc.Content[0], nil
+}
+
+// checkText refuses what the parser would refuse without saying where.
+func checkText(data []byte) error {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return &Error{Line: 1, Column: 1, Problem: "is UTF-16: save it as UTF-8"}
+	}
+	line, start := 1, 0
+	for i := 0; i < len(data); {
+		c := data[i]
+		if c >= ' ' && c < 0x7f || c == '\t' || c == '\r' {
+			i++
+			continue
+		}
+		if c == '\n' {
+			i++
+			line, start = line+1, i
+			continue
+		}
+		r, size := utf8.DecodeRune(data[i:])
+		problem := ""
+		switch {
+		case r == utf8.RuneError && size == 1:
+			problem = "is not UTF-8 from here on: save it as UTF-8, and give binary data as !!binary"
+		case !printable(r) && r != '\ufeff':
+			problem = fmt.Sprintf("has the control character U+%04X, which YAML does not allow: write it as an escape in double quotes", r)
+		}
+		if problem != "" {
+			return &Error{Line: line, Column: utf8.RuneCount(data[start:i]) + 1, Problem: problem}
+		}
+		i += size
+	}
+	return nil
+}
+
+// printable is YAML's c-printable (5.1), without the byte order mark.
+func printable(r rune) bool {
+	return r == '\t' || r == '\n' || r == '\r' || r >= ' ' && r < 0x7f || r == 0x85 ||
+		r >= 0xa0 && r < 0xd800 || r >= 0xe000 && r < 0xfffe && r != 0xfeff || r >= 0x10000 && r <= utf8.MaxRune
+}
+
+// syntaxError takes position and problem from the parser's error and leaves out what it may quote from the text.
+func syntaxError(err error) error {
+	loadError, ok := errors.AsType[*yaml.LoadError](err)
+	if !ok {
+		return &Error{Problem: "is not YAML"}
+	}
+	e := &Error{Line: loadError.Mark.Line, Column: loadError.Mark.Column}
+	if e.Line == 0 {
+		e.Line, e.Column = loadError.ContextMark.Line, loadError.ContextMark.Column
+	}
+	switch {
+	case loadError.Stage == yaml.ComposerStage:
+		e.Problem = "is not YAML: what starts with * is an alias, and there is no such anchor above; put it in quotes if it is text"
+	case strings.ContainsAny(loadError.Message, "'\""):
+		e.Problem = "is not YAML: unexpected character; put the value in quotes if it is text"
+	default:
+		e.Problem = "is not YAML: " + loadError.Message
+		if loadError.ContextMsg != "" {
+			e.Problem += " (" + loadError.ContextMsg + ")"
+		}
+	}
+	return e
+}
+
+// depthLimit is the parser's hook. Aliases are the Decoder's business: the parser doesn't follow them.
+type depthLimit struct{}
+
+func (depthLimit) CheckDepth(depth int, _ *yaml.DepthContext) error {
+	if depth > maxDepth {
+		return fmt.Errorf("nested more than %d levels deep", maxDepth)
+	}
+	return nil
+}
+
+func (depthLimit) CheckAlias(int, int) error { return nil }

@@ -1,0 +1,370 @@
+package nocloud
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"vmw-cloudinit-metadata/internal/nearest"
+	"vmw-cloudinit-metadata/internal/yaml11"
+)
+
+// defaultInterface is the name of the flat form's interface: the kernel's own for the first card.
+const defaultInterface = "eth0"
+
+// flatKeys are the keys of the flat form.
+var flatKeys = []string{"address", "netmask", "gateway", "search", "nameservers", "name", "mac-address", "mtu", "dhcp", "dhcp6"}
+
+// renderNetwork returns the network-config document; nil if there is none.
+func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
+	if network == nil {
+		return nil
+	}
+	path := "network"
+	if inner, ok := network["network"].(map[string]any); ok && len(network) == 1 { // as netplan has it, and cloud-init takes it
+		network, path = inner, "network.network"
+	}
+	var config yaml11.Map
+	if _, ok := network["version"]; ok {
+		checkNetworkConfig(found, path, network)
+		config = yaml11.Map{{Key: "version", Value: network["version"]}}
+		for _, key := range slices.Sorted(maps.Keys(network)) {
+			if key != "version" {
+				config = append(config, yaml11.Pair{Key: key, Value: network[key]})
+			}
+		}
+	} else {
+		config = flatNetwork(found, path, network, nics)
+	}
+	if len(found.errs) > 0 {
+		return nil
+	}
+	doc, err := yaml11.Append(nil, config)
+	if err != nil {
+		found.add(path, "can't be written as YAML: %s", err)
+	}
+	return doc
+}
+
+// flatNetwork makes a network-config of version 1 from the flat form of one interface.
+func flatNetwork(found *findings, path string, network map[string]any, nics []NIC) yaml11.Map {
+	f := flat{found: found, path: path, values: network}
+	for _, key := range slices.Sorted(maps.Keys(network)) {
+		switch {
+		case slices.Contains(flatKeys, key) || key == "mac_address":
+		case key == "config" || key == "ethernets":
+			found.add(path+"."+key, "belongs to a whole network-config, which needs its version: 1 or 2 beside it")
+		default:
+			found.add(path+"."+key, "is not a key of network%s", nearest.Hint(key, flatKeys))
+		}
+	}
+	name := f.text("name")
+	if name != "" && !isInterfaceName(name) {
+		f.add("name", "%s", nameProblem)
+	}
+	mac := f.mac(name, nics)
+	subnets := f.subnets()
+	physical := yaml11.Map{{Key: "type", Value: "physical"}, {Key: "name", Value: orDefault(name, defaultInterface)}}
+	if mac != "" {
+		physical = append(physical, yaml11.Pair{Key: "mac_address", Value: mac})
+	}
+	if mtu := network["mtu"]; mtu != nil {
+		if problem := mtuProblem(mtu, f.ipv6); problem != "" {
+			f.add("mtu", "%s", problem)
+		}
+		number, _ := integer(mtu)
+		physical = append(physical, yaml11.Pair{Key: "mtu", Value: number})
+	}
+	physical = append(physical, yaml11.Pair{Key: "subnets", Value: subnets})
+	return yaml11.Map{{Key: "version", Value: 1}, {Key: "config", Value: []any{physical}}}
+}
+
+// flat reads the flat form.
+type flat struct {
+	found  *findings
+	path   string
+	values map[string]any
+	// ipv6 is set by subnets: there is an IPv6 address, or will be.
+	ipv6 bool
+}
+
+func (f *flat) add(key, format string, args ...any) { f.found.add(f.path+"."+key, format, args...) }
+
+// text returns the text at key; "" if there is none.
+func (f *flat) text(key string) string {
+	switch value := f.values[key].(type) {
+	case nil:
+	case string:
+		if value == "" {
+			f.add(key, "is empty: give it a value, or leave the key out")
+		}
+		return value
+	default:
+		f.add(key, "must be text")
+	}
+	return ""
+}
+
+// item is one text of a list, and where it stands.
+type item struct {
+	path, text string
+}
+
+// list returns the texts at key: items of a list, or of one text, separated by blanks or commas.
+func (f *flat) list(key string) []item {
+	return textList(f.found, f.path+"."+key, f.values[key])
+}
+
+func textList(found *findings, path string, value any) []item {
+	var items []item
+	switch v := value.(type) {
+	case nil:
+	case string:
+		for _, text := range strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' }) {
+			items = append(items, item{path, text})
+		}
+	case []any:
+		for i, element := range v {
+			if text, ok := element.(string); ok && text != "" {
+				items = append(items, item{path + "." + strconv.Itoa(i), text})
+			} else {
+				found.add(path+"."+strconv.Itoa(i), "must be text, and not empty")
+			}
+		}
+	default:
+		found.add(path, "must be text or a list of texts")
+	}
+	return items
+}
+
+// truth returns the truth value at key.
+func (f *flat) truth(key string) bool {
+	value, ok := f.values[key].(bool)
+	if !ok && f.values[key] != nil {
+		f.add(key, "must be true or false")
+	}
+	return value
+}
+
+// mac returns the MAC address that is given, else that of the guest's card of that name, else of its first.
+func (f *flat) mac(name string, nics []NIC) string {
+	for _, key := range []string{"mac-address", "mac_address"} {
+		if text := f.text(key); text != "" {
+			mac, ok := parseMAC(text)
+			if !ok {
+				f.add(key, "%s", macProblem)
+			}
+			return mac
+		}
+	}
+	first := ""
+	for _, nic := range nics {
+		mac, ok := parseMAC(nic.MAC)
+		switch {
+		case !ok:
+		case nic.Name == name:
+			return mac
+		case first == "":
+			first = mac
+		}
+	}
+	return first
+}
+
+// subnets returns the subnets of the interface: one for each address, and for DHCP.
+func (f *flat) subnets() []any {
+	dhcp4, dhcp6 := f.truth("dhcp"), f.truth("dhcp6")
+	addresses := f.addresses()
+	gateways := f.gateways(addresses)
+	var subnets []any
+	if dhcp4 {
+		subnets = append(subnets, yaml11.Map{{Key: "type", Value: "dhcp4"}})
+	}
+	if dhcp6 {
+		subnets = append(subnets, yaml11.Map{{Key: "type", Value: "dhcp6"}})
+	}
+	f.ipv6 = dhcp6
+	for _, a := range addresses {
+		kind, family := "static", 0
+		if a.prefix.Addr().Is6() {
+			kind, family, f.ipv6 = "static6", 1, true
+		}
+		subnet := yaml11.Map{{Key: "type", Value: kind}, {Key: "address", Value: a.text}}
+		if a.netmask != "" {
+			subnet = append(subnet, yaml11.Pair{Key: "netmask", Value: a.netmask})
+		}
+		if gateways[family] != "" {
+			subnet = append(subnet, yaml11.Pair{Key: "gateway", Value: gateways[family]})
+			gateways[family] = ""
+		}
+		if dhcp4 && family == 0 || dhcp6 && family == 1 {
+			f.found.add(a.path, "can't be there beside DHCP: choose one of them")
+		}
+		subnets = append(subnets, subnet)
+	}
+	if len(subnets) == 0 {
+		if f.values["address"] == nil {
+			f.found.add(f.path, "needs an address, or dhcp: true")
+		}
+		return nil
+	}
+	subnets[0] = f.withDNS(subnets[0].(yaml11.Map))
+	return subnets
+}
+
+// address is one address of the interface, and how it is written.
+type address struct {
+	path          string
+	prefix        netip.Prefix
+	text, netmask string
+}
+
+// addresses returns the addresses that are right.
+func (f *flat) addresses() []address {
+	before := len(f.found.errs)
+	items := f.list("address")
+	if f.values["address"] != nil && len(items) == 0 && len(f.found.errs) == before {
+		f.add("address", "is empty: give it a value, or leave the key out")
+	}
+	mask := f.text("netmask")
+	if mask != "" && len(items) != 1 {
+		f.add("netmask", "goes with one address: write the others as 192.0.2.1/24")
+		return nil
+	}
+	var addresses []address
+	for _, it := range items {
+		a, problem := address{path: it.path, text: it.text}, ""
+		switch slash := strings.Contains(it.text, "/"); {
+		case slash && mask != "":
+			problem = "has its /prefix: remove the netmask"
+		case slash:
+			a.prefix, problem = parsePrefix(it.text)
+		default:
+			var addr netip.Addr
+			if addr, problem = parseInterfaceAddress(it.text); problem == "" {
+				a, problem = f.withNetmask(a, addr, mask)
+			}
+		}
+		if problem != "" {
+			f.found.add(it.path, "%s", problem)
+			continue
+		}
+		if a.prefix.IsValid() {
+			addresses = append(addresses, a)
+		}
+	}
+	return addresses
+}
+
+// withNetmask completes an address that has no prefix of its own. What is wrong with the netmask it reports there.
+func (f *flat) withNetmask(a address, addr netip.Addr, mask string) (address, string) {
+	if mask == "" {
+		return a, "needs a netmask beside it, or a prefix, as in " + exampleWithPrefix(addr)
+	}
+	if _, err := strconv.Atoi(mask); err == nil { // the length of a prefix
+		prefix, problem := withPrefix(addr, mask)
+		a.prefix, a.text = prefix, prefix.String()
+		return a, problem
+	}
+	maskAddr, err := netip.ParseAddr(mask)
+	if err != nil || maskAddr.Is4() != addr.Is4() {
+		f.add("netmask", "is not a netmask for %s, such as 255.255.255.0 for IPv4 or 64 for IPv6", addr)
+		return a, ""
+	}
+	length, ok := parseNetmask(maskAddr)
+	if !ok || length == 0 {
+		f.add("netmask", "%s is not a netmask: its ones must come first, then its zeros", maskAddr)
+		return a, ""
+	}
+	prefix, problem := withPrefix(addr, strconv.Itoa(length))
+	if a.prefix, a.netmask = prefix, mask; addr.Is6() {
+		a.text, a.netmask = prefix.String(), ""
+	}
+	return a, problem
+}
+
+// gateways returns the gateway of IPv4 and that of IPv6, each as it is written.
+func (f *flat) gateways(addresses []address) (texts [2]string) {
+	for _, it := range f.list("gateway") {
+		gateway, problem := parseHost(it.text)
+		if problem != "" {
+			f.found.add(it.path, "%s", problem)
+			continue
+		}
+		family := 0
+		if gateway.Is6() {
+			family = 1
+		}
+		if texts[family] != "" {
+			f.found.add(it.path, "is the second gateway of its kind: there can be one for IPv4 and one for IPv6")
+			continue
+		}
+		if texts[family] = it.text; len(addresses) == 0 {
+			if f.values["address"] == nil {
+				f.found.add(it.path, "needs an address beside it: with DHCP the gateway comes from there")
+			}
+			continue
+		}
+		if problem := reachProblem(addresses, gateway); problem != "" {
+			f.found.add(it.path, "%s", problem)
+		}
+	}
+	return texts
+}
+
+// reachProblem says why none of the addresses reaches the gateway; "" if one does.
+func reachProblem(addresses []address, gateway netip.Addr) string {
+	problem := fmt.Sprintf("%s needs an address of its kind (IPv4 or IPv6)", gateway)
+	for _, a := range addresses {
+		if a.prefix.Addr().Is4() != gateway.Is4() {
+			continue
+		}
+		if problem = gatewayProblem(a.prefix, gateway); problem == "" {
+			return ""
+		}
+	}
+	return problem
+}
+
+// withDNS adds name servers and search domains to a subnet.
+func (f *flat) withDNS(subnet yaml11.Map) yaml11.Map {
+	if search := checkSearch(f.found, f.list("search")); len(search) > 0 {
+		subnet = append(subnet, yaml11.Pair{Key: "dns_search", Value: search})
+	}
+	if servers := checkNameservers(f.found, f.list("nameservers")); len(servers) > 0 {
+		subnet = append(subnet, yaml11.Pair{Key: "dns_nameservers", Value: servers})
+	}
+	return subnet
+}
+
+func checkSearch(found *findings, items []item) []string {
+	domains := make([]string, 0, len(items))
+	for _, it := range items {
+		if !isDomain(it.text) {
+			found.add(it.path, "is not the name of a domain")
+		}
+		domains = append(domains, it.text)
+	}
+	return domains
+}
+
+func checkNameservers(found *findings, items []item) []string {
+	servers := make([]string, 0, len(items))
+	for _, it := range items {
+		if _, problem := parseHost(it.text); problem != "" {
+			found.add(it.path, "%s", problem)
+		}
+		servers = append(servers, it.text)
+	}
+	return servers
+}
+
+func orDefault(text, fallback string) string {
+	if text == "" {
+		return fallback
+	}
+	return text
+}

@@ -1,0 +1,77 @@
+// Package nocloud renders a VM's data into the documents that cloud-init's NoCloud datasource reads: meta-data,
+// user-data, vendor-data and network-config.
+//
+// What cloud-init needs and the data lacks is derived from the VM: its instance-id and its hostname. The data is
+// checked as a whole, because cloud-init itself takes an impossible address without a word and leaves the VM
+// without a network. All that is written here reads back the same in PyYAML, which is what cloud-init has.
+package nocloud
+
+import (
+	"errors"
+	"fmt"
+
+	"vmw-cloudinit-metadata/metadata"
+)
+
+// maxFindings is how many findings are worth a person's reading at once.
+const maxFindings = 20
+
+// Documents are the files of a NoCloud seed. Nil means that the VM has no such document; meta-data is always there.
+// UserData and VendorData are the Instance's own and must not be changed.
+type Documents struct {
+	// MetaData is JSON, which is YAML too.
+	MetaData []byte
+	// UserData and VendorData are as the driver gave them.
+	UserData, VendorData []byte
+	// NetworkConfig is a network-config of version 1 or 2 in YAML, without the key "network" around it.
+	NetworkConfig []byte
+}
+
+// Options are what is known beyond the VM's identity and its data. The zero value is ready.
+type Options struct {
+	// NICs are the network cards that the guest says it has, in its kernel's order. They are taken for hints: what
+	// is no MAC address is passed over. From them comes the MAC address that a flat network lacks, without
+	// which cloud-init configures no card but one that already has the right name.
+	NICs []NIC
+}
+
+// NIC is one network card of the guest.
+type NIC struct {
+	Name, MAC string
+}
+
+// Render returns the documents for vm. Equal arguments give equal bytes. An error joins a *metadata.DataError for
+// each thing wrong with the data (the first twenty), in no case showing more of it than keys and addresses.
+func Render(vm metadata.VM, inst *metadata.Instance, opts Options) (*Documents, error) {
+	if inst == nil {
+		return nil, errors.New("nocloud: there is no instance to render")
+	}
+	found := findings{origin: inst.Origin}
+	docs := &Documents{
+		MetaData:      renderMetaData(&found, vm, inst.MetaData),
+		UserData:      inst.UserData,
+		VendorData:    inst.VendorData,
+		NetworkConfig: renderNetwork(&found, inst.Network, opts.NICs),
+	}
+	if err := errors.Join(found.errs...); err != nil {
+		return nil, err
+	}
+	return docs, nil
+}
+
+// findings collects what is wrong.
+type findings struct {
+	origin metadata.Origin
+	errs   []error
+}
+
+func (f *findings) add(path, format string, args ...any) {
+	if len(f.errs) >= maxFindings {
+		return
+	}
+	e := &metadata.DataError{Path: path, Problem: fmt.Sprintf(format, args...)}
+	if f.origin != nil {
+		e.Origin = f.origin.Locate(path)
+	}
+	f.errs = append(f.errs, e)
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package seed
+
+func exchange(string, string) error { return errNoExchange }

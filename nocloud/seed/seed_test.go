@@ -1,0 +1,237 @@
+package seed
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"testing"
+)
+
+func read(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, entry := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[entry.Name()] = string(data)
+	}
+	return files
+}
+
+func write(t *testing.T, dir string, files map[string]string) bool {
+	t.Helper()
+	raw := map[string][]byte{}
+	for name, text := range files {
+		raw[name] = []byte(text)
+	}
+	changed, err := Write(dir, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, dir); !reflect.DeepEqual(got, files) {
+		t.Fatalf("the seed has %v, want %v", got, files)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
+		t.Fatalf("leftovers beside the seed: %v", entries)
+	}
+	return changed
+}
+
+func TestWrite(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cloud", "seed", "nocloud")
+	first := map[string]string{MetaData: `{"instance-id":"i-1"}`, UserData: "", NetworkConfig: "version: 1\n"}
+	for _, step := range []struct {
+		name    string
+		files   map[string]string
+		before  func()
+		changed bool
+	}{
+		{"new", first, nil, true},
+		{"the same", first, nil, false},
+		{"one document gone, another one came", map[string]string{MetaData: "{}", UserData: "#!/bin/sh\n", VendorData: "v"}, nil, true},
+		{"as long, and different", map[string]string{MetaData: "{}", UserData: "#!/bin/ash"[:10], VendorData: "w"}, nil, true},
+		{"a stranger's file", first, nil, true},
+		{"a stranger's file is removed", first, func() { os.WriteFile(filepath.Join(dir, "note"), nil, 0o600) }, true},
+		{"a file that others can read", first, func() { os.Chmod(filepath.Join(dir, MetaData), 0o644) }, true},
+		{"a folder that others can read", first, func() { os.Chmod(dir, 0o755) }, true},
+		{"leftovers of a crash", first, func() { os.Mkdir(filepath.Join(filepath.Dir(dir), ".nocloud.new-123"), 0o700) }, false},
+	} {
+		if step.before != nil {
+			step.before()
+		}
+		if changed := write(t, dir, step.files); changed != step.changed {
+			t.Errorf("%s: changed is %v", step.name, changed)
+		}
+		for name := range step.files {
+			if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %s: %v, %v", step.name, name, info.Mode(), err)
+			}
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: the folder: %v, %v", step.name, info.Mode(), err)
+		}
+	}
+}
+
+func TestUnchangedSeedIsNotWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "nocloud")
+	files := map[string]string{MetaData: "{}", UserData: "u"}
+	write(t, dir, files)
+	before, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, files)
+	if after, err := os.Stat(dir); err != nil || !os.SameFile(before, after) {
+		t.Errorf("it is another folder now, %v", err)
+	}
+}
+
+func TestSymlinkIsReplaced(t *testing.T) {
+	elsewhere, dir := t.TempDir(), filepath.Join(t.TempDir(), "nocloud")
+	if err := os.Symlink(elsewhere, dir); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, map[string]string{MetaData: "{}", UserData: ""})
+	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) != 0 {
+		t.Errorf("written through the link: %v, %v", entries, err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "nocloud")
+	for name, files := range map[string]map[string][]byte{
+		"nothing":         {},
+		"no user-data":    {MetaData: nil},
+		"no meta-data":    {UserData: nil},
+		"a path":          {MetaData: nil, UserData: nil, "../passwd": nil},
+		"an unknown file": {MetaData: nil, UserData: nil, "readme": nil},
+	} {
+		if _, err := Write(dir, files); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: something was written", name)
+		}
+	}
+}
+
+// Whoever looks while seeds are exchanged finds one of them, whole.
+func TestThereIsAlwaysASeed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "nocloud")
+	seeds := []map[string][]byte{
+		{MetaData: []byte("a"), UserData: []byte("a")},
+		{MetaData: []byte("b"), UserData: []byte("b"), VendorData: []byte("b")},
+	}
+	if _, err := Write(dir, seeds[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := exchange(dir, dir); errors.Is(err, errNoExchange) {
+		t.Skip("the file system of the temporary folder can't exchange folders")
+	}
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if _, err := os.Stat(filepath.Join(dir, MetaData)); err != nil {
+				t.Errorf("for a moment there was no seed: %v", err)
+				return
+			}
+		}
+	})
+	for i := range 200 {
+		if _, err := Write(dir, seeds[(i+1)%2]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(done)
+	wg.Wait()
+}
+
+// Without the exchange there are two steps; a crash after the first is mended by the next run.
+func TestTwoSteps(t *testing.T) {
+	noExchange := func(string, string) error { return errNoExchange }
+	dir := filepath.Join(t.TempDir(), "nocloud")
+	old, fresh := map[string]string{MetaData: "old", UserData: ""}, filepath.Join(filepath.Dir(dir), ".nocloud.new-1")
+	write(t, dir, old)
+	prepare := func() {
+		if err := os.Mkdir(fresh, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := fill(fresh, map[string][]byte{MetaData: []byte("new"), UserData: nil}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prepare()
+	if err := os.Rename(dir, retired(dir)); err != nil { // and the power goes
+		t.Fatal(err)
+	}
+	if err := Recover(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, dir); !reflect.DeepEqual(got, old) {
+		t.Errorf("after the crash the seed has %v", got)
+	}
+	prepare()
+	if err := replace(dir, fresh, noExchange); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, dir)[MetaData]; got != "new" {
+		t.Errorf("the seed has %q", got)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
+		t.Errorf("leftovers beside the seed: %v", entries)
+	}
+	prepare()
+	broken := errors.New("broken")
+	if err := replace(dir, fresh, func(string, string) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestComplete(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "nocloud")
+	if Complete(dir) {
+		t.Error("a folder that is not there is complete")
+	}
+	write(t, dir, map[string]string{MetaData: "", UserData: ""})
+	if !Complete(dir) {
+		t.Error("meta-data and user-data are not complete")
+	}
+	if err := os.Remove(filepath.Join(dir, UserData)); err != nil {
+		t.Fatal(err)
+	}
+	if Complete(dir) {
+		t.Error("meta-data alone is complete")
+	}
+}
+
+func TestInstanceID(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"hostname":"h","instance-id":"i-1"}`:                   "i-1",
+		`{"instance-id":17}`:                                     "17",
+		`{"hostname":"h"}`:                                       "",
+		"local-hostname: h\ninstance-id: 'i-2' # made by hand\n": "i-2",
+		"instance-id: \"i-3\"":                                   "i-3",
+		"nested:\n  instance-id: no\n":                           "",
+		"":                                                       "",
+	} {
+		if got := InstanceID([]byte(in)); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}

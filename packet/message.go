@@ -1,0 +1,455 @@
+package packet
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of the messages. A message that goes beyond one is refused as a whole.
+const (
+	// Version is the version of the protocol that the messages of this file belong to.
+	Version = 2
+	// MaxDocument is the largest document, decoded or encoded: it has to fit in a small guest's memory twice.
+	MaxDocument = 32 << 20
+	// MinChunk is what a client never goes below: a line that can't carry it can carry nothing.
+	MinChunk = 256
+	// DefaultChunk bounds an answer to what a line of 115200 baud carries in two seconds: a host that has a vMotion to
+	// announce waits five for what is queued ahead of it.
+	DefaultChunk = 16 << 10
+	// MaxChunk is the most that a server may announce.
+	MaxChunk = 64 << 10
+
+	maxVersions  = 16
+	maxEncodings = 8
+	maxNICs      = 64 // a VM has 10; the rest is room for SR-IOV
+	maxDocuments = 16
+	maxName      = 64  // of a NIC, a document, an encoding, a stage
+	maxToken     = 128 // an agent, a nonce, a generation, a boot ID
+	maxText      = 1024
+)
+
+// Gzip is the one encoding there is, RFC 1952.
+const Gzip = "gzip"
+
+// ErrorCode says why a request failed.
+type ErrorCode string
+
+// The error codes.
+const (
+	NotFound    ErrorCode = "not-found"   // nothing is known for this VM, or it has no such document
+	Invalid     ErrorCode = "invalid"     // there is data, and it is wrong
+	Unavailable ErrorCode = "unavailable" // the server could not find out; worth another try
+	Denied      ErrorCode = "denied"      // this VM may not have it, or not any more
+	Stale       ErrorCode = "stale"       // version 2: the data changed under the transfer; say hello again
+	BadRequest  ErrorCode = "bad-request" // not understood
+)
+
+// Valid says whether c is a known code.
+func (c ErrorCode) Valid() bool {
+	switch c {
+	case NotFound, Invalid, Unavailable, Denied, Stale, BadRequest:
+		return true
+	}
+	return false
+}
+
+// Error is what RESPONSE_ERROR carries.
+type Error struct {
+	// Request is the code of the request that failed; empty if it could not be made out.
+	Request Code `json:"request"`
+	// Code is one of the error codes.
+	Code ErrorCode `json:"code"`
+	// Message is for the guest's log: no secrets, at most 1 KiB.
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string {
+	if e.Message == "" {
+		return "the server says " + string(e.Code)
+	}
+	return "the server says " + string(e.Code) + ": " + e.Message
+}
+
+// Append appends the error's JSON. A message that is too long is cut.
+func (e *Error) Append(dst []byte) []byte {
+	short := *e
+	short.Message = cut(short.Message, maxText)
+	return appendJSON(dst, &short)
+}
+
+// AppendFrame appends the whole RESPONSE_ERROR.
+func (e *Error) AppendFrame(dst []byte) []byte { return AppendFrame(dst, ResponseError, e.Append(nil)) }
+
+// ParseError parses the data of RESPONSE_ERROR. A code that is not known is taken as it stands.
+func ParseError(data []byte) (*Error, error) {
+	var e Error
+	if err := parse(data, &e); err != nil {
+		return nil, err
+	}
+	e.Message = cut(e.Message, maxText)
+	return &e, first(text("request", string(e.Request), 0, MaxCode), text("code", string(e.Code), 1, maxName))
+}
+
+// Hello is what REQUEST_HELLO carries: who asks, and what it understands.
+type Hello struct {
+	Versions []int `json:"versions"`
+	// Agent is the client's name and version: "NAME/VERSION".
+	Agent string `json:"agent,omitempty"`
+	// Encodings are those that the client can undo.
+	Encodings []string `json:"encodings,omitempty"`
+	// Nonce ties the answer to this question.
+	Nonce string `json:"nonce"`
+	// NICs are the guest's physical network interfaces, in kernel order.
+	NICs []NIC `json:"nics,omitempty"`
+}
+
+// NIC is a network interface as its guest sees it.
+type NIC struct {
+	Name string `json:"name"`
+	// MAC is six bytes in lower-case hexadecimal, with colons.
+	MAC string `json:"mac"`
+}
+
+// Accepts says whether the client can undo an encoding.
+func (h *Hello) Accepts(encoding string) bool {
+	for _, e := range h.Encodings {
+		if e == encoding {
+			return true
+		}
+	}
+	return false
+}
+
+// Append appends the message, sealed with its CRC.
+func (h *Hello) Append(dst []byte) []byte { return appendSealed(dst, h) }
+
+// ParseHello parses the data of REQUEST_HELLO. NICs whose name or MAC address can't be one are left out.
+func ParseHello(data []byte) (*Hello, error) {
+	var h Hello
+	if err := parseSealed(data, &h); err != nil {
+		return nil, err
+	}
+	err := first(
+		count("versions", len(h.Versions), maxVersions), text("agent", h.Agent, 0, maxToken),
+		count("encodings", len(h.Encodings), maxEncodings), text("nonce", h.Nonce, 1, maxToken),
+		count("nics", len(h.NICs), maxNICs),
+	)
+	for _, e := range h.Encodings {
+		err = first(err, text("encodings", e, 1, maxName))
+	}
+	if err != nil {
+		return nil, err
+	}
+	kept := h.NICs[:0]
+	for _, nic := range h.NICs {
+		nic.MAC = strings.ToLower(nic.MAC)
+		if text("name", nic.Name, 1, maxName) == nil && isMAC(nic.MAC) {
+			kept = append(kept, nic)
+		}
+	}
+	h.NICs = kept
+	return &h, nil
+}
+
+// HelloReply is what RESPONSE_HELLO carries: what there is to fetch.
+type HelloReply struct {
+	Version int `json:"version"`
+	// Nonce is the question's.
+	Nonce string `json:"nonce"`
+	// Generation names this content, encodings included.
+	Generation string `json:"generation"`
+	// MaxChunk is the most that one REQUEST_CHUNK gets, 1 to MaxChunk.
+	MaxChunk int `json:"max_chunk"`
+	// Documents are those that the VM has.
+	Documents map[Document]DocumentInfo `json:"documents"`
+}
+
+// DocumentInfo says what a document must be once it is fetched and decoded.
+type DocumentInfo struct {
+	Size int64 `json:"size"`
+	// SHA256 is of the decoded document, in lower-case hexadecimal.
+	SHA256 string `json:"sha256"`
+	// Encoding is empty for a document that is sent as it is.
+	Encoding string `json:"encoding,omitempty"`
+	// EncodedSize is how many bytes there are to fetch; Size, where Encoding is empty.
+	EncodedSize int64 `json:"encoded_size"`
+}
+
+// Append appends the message, sealed with its CRC.
+func (r *HelloReply) Append(dst []byte) []byte { return appendSealed(dst, r) }
+
+// ParseHelloReply parses the data of RESPONSE_HELLO. Documents that this package doesn't know are left out.
+func ParseHelloReply(data []byte) (*HelloReply, error) {
+	var r HelloReply
+	if err := parseSealed(data, &r); err != nil {
+		return nil, err
+	}
+	err := first(
+		text("nonce", r.Nonce, 1, maxToken), text("generation", r.Generation, 1, maxToken),
+		number("max_chunk", int64(r.MaxChunk), 1, MaxChunk), count("documents", len(r.Documents), maxDocuments),
+	)
+	for name, info := range r.Documents {
+		if !name.Valid() {
+			delete(r.Documents, name)
+			continue
+		}
+		if info.Encoding == "" && info.EncodedSize == 0 {
+			info.EncodedSize = info.Size
+			r.Documents[name] = info
+		}
+		err = first(err, info.check())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+func (i *DocumentInfo) check() error {
+	if sum, err := hex.DecodeString(i.SHA256); err != nil || len(sum) != 32 {
+		return errors.New("sha256 is not 64 hexadecimal digits")
+	}
+	if i.Encoding == "" && i.EncodedSize != i.Size {
+		return errors.New("encoded_size differs from size, and there is no encoding")
+	}
+	return first(number("size", i.Size, 0, MaxDocument), number("encoded_size", i.EncodedSize, 0, MaxDocument),
+		text("encoding", i.Encoding, 0, maxName))
+}
+
+// ChunkRequest is what REQUEST_CHUNK carries. Offset and Length count encoded bytes.
+type ChunkRequest struct {
+	Generation string   `json:"generation"`
+	Document   Document `json:"document"`
+	Offset     int64    `json:"offset"`
+	Length     int64    `json:"length"`
+}
+
+// Append appends the message.
+func (r *ChunkRequest) Append(dst []byte) []byte { return appendJSON(dst, r) }
+
+// ParseChunkRequest parses the data of REQUEST_CHUNK.
+func ParseChunkRequest(data []byte) (*ChunkRequest, error) {
+	var r ChunkRequest
+	if err := parse(data, &r); err != nil {
+		return nil, err
+	}
+	err := first(text("generation", r.Generation, 1, maxToken), text("document", string(r.Document), 1, maxName),
+		number("offset", r.Offset, 0, MaxDocument), number("length", r.Length, 1, MaxDocument))
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// Chunk is what RESPONSE_CHUNK carries: a piece of an encoded document. Its JSON, on a line of its own, is followed by
+// the bytes.
+type Chunk struct {
+	Document Document
+	Offset   int64
+	Data     []byte
+	// Generation is the request's. A server may leave it out.
+	Generation string
+}
+
+type chunkHead struct {
+	Document   Document `json:"document"`
+	Offset     int64    `json:"offset"`
+	Length     int64    `json:"length"`
+	CRC32C     string   `json:"crc32c"`
+	Generation string   `json:"generation,omitempty"`
+}
+
+// Append appends the message, with its CRC.
+func (c *Chunk) Append(dst []byte) []byte {
+	dst = appendJSON(dst, &chunkHead{c.Document, c.Offset, int64(len(c.Data)), crc(c.Data), c.Generation})
+	dst = append(dst, '\n')
+	return append(dst, c.Data...)
+}
+
+// ParseChunk parses the data of RESPONSE_CHUNK and checks length and CRC. The Chunk's Data is part of data.
+func ParseChunk(data []byte) (*Chunk, error) {
+	line, raw, ok := bytes.Cut(data, []byte{'\n'})
+	if !ok {
+		return nil, errors.New("chunk: no line end behind the JSON")
+	}
+	var h chunkHead
+	if err := parse(line, &h); err != nil {
+		return nil, err
+	}
+	err := first(text("document", string(h.Document), 1, maxName), text("generation", h.Generation, 0, maxToken),
+		number("offset", h.Offset, 0, MaxDocument), number("length", h.Length, 0, MaxChunk))
+	switch {
+	case err != nil:
+		return nil, err
+	case h.Length != int64(len(raw)):
+		return nil, fmt.Errorf("chunk: %d bytes came, and length says %d", len(raw), h.Length)
+	case h.CRC32C != crc(raw):
+		return nil, errors.New("chunk: the CRC does not match")
+	}
+	return &Chunk{h.Document, h.Offset, raw, h.Generation}, nil
+}
+
+// Report is what REQUEST_REPORT carries: what the guest has to say back. The answer's data is {}.
+type Report struct {
+	// BootID is the kernel's, the same for all reports of one boot.
+	BootID string `json:"boot_id"`
+	// Stage is what the report is about: "seed" once a seed was written, or was there already.
+	Stage string `json:"stage"`
+	// Generation is what the seed was made from.
+	Generation string `json:"generation,omitempty"`
+	// InstanceID is the seed's.
+	InstanceID string `json:"instance_id,omitempty"`
+	// Result is a word, and Message a line, for people.
+	Result  string `json:"result,omitempty"`
+	Message string `json:"message,omitempty"`
+}
+
+// Append appends the message, sealed with its CRC.
+func (r *Report) Append(dst []byte) []byte { return appendSealed(dst, r) }
+
+// ParseReport parses the data of REQUEST_REPORT.
+func ParseReport(data []byte) (*Report, error) {
+	var r Report
+	if err := parseSealed(data, &r); err != nil {
+		return nil, err
+	}
+	err := first(text("boot_id", r.BootID, 1, maxToken), text("stage", r.Stage, 1, maxName),
+		text("generation", r.Generation, 0, maxToken), text("instance_id", r.InstanceID, 0, maxText),
+		text("result", r.Result, 0, maxName), text("message", r.Message, 0, maxText))
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// The seal is the last key of a message's object: the CRC-32C of all the text ahead of its comma. It is there for the
+// messages that nothing else protects: a flipped bit in a MAC address is a MAC address.
+const (
+	sealHead = `,"crc32c":"`
+	sealTail = `"}`
+	sealLen  = len(sealHead) + 8 + len(sealTail)
+)
+
+func appendSealed(dst []byte, message any) []byte {
+	start := len(dst)
+	dst = appendJSON(dst, message)
+	dst = dst[:len(dst)-1]
+	sum := crc(dst[start:])
+	dst = append(dst, sealHead...)
+	dst = append(dst, sum...)
+	return append(dst, sealTail...)
+}
+
+// parseSealed takes a message without a seal, too: a client by hand may leave it out.
+func parseSealed(data []byte, message any) error {
+	if at := len(data) - sealLen; at >= 0 {
+		head, seal := data[:at], data[at:]
+		if bytes.HasPrefix(seal, []byte(sealHead)) && string(seal[len(sealHead):len(sealHead)+8]) != crc(head) {
+			return errors.New("the message's CRC does not match")
+		}
+	}
+	return parse(data, message)
+}
+
+// Sealed says whether a message ends with its CRC, right or wrong.
+func Sealed(data []byte) bool {
+	at := len(data) - sealLen
+	return at >= 0 && bytes.HasPrefix(data[at:], []byte(sealHead)) && bytes.HasSuffix(data, []byte(sealTail))
+}
+
+func crc(data []byte) string {
+	sum := crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli))
+	digits := strconv.FormatUint(1<<32|uint64(sum), 16)
+	return digits[1:]
+}
+
+// appendJSON marshals the messages of this file, for which that can't fail.
+func appendJSON(dst []byte, message any) []byte {
+	buffer := bytes.NewBuffer(dst)
+	encoder := json.NewEncoder(buffer)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(message)
+	return bytes.TrimSuffix(buffer.Bytes(), []byte{'\n'})
+}
+
+func parse(data []byte, message any) error {
+	if !utf8.Valid(data) {
+		return errors.New("the message is not UTF-8")
+	}
+	if err := json.Unmarshal(data, message); err != nil {
+		return fmt.Errorf("the message is not the JSON it should be: %w", err)
+	}
+	return nil
+}
+
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text refuses what would not fit in a log line.
+func text(key, value string, least, most int) error {
+	if len(value) < least || len(value) > most {
+		return fmt.Errorf("%s has %d bytes, and may have %d to %d", key, len(value), least, most)
+	}
+	for _, r := range value {
+		if r < ' ' || r == 0x7f {
+			return fmt.Errorf("%s has a control character in it", key)
+		}
+	}
+	return nil
+}
+
+func number(key string, value, least, most int64) error {
+	if value < least || value > most {
+		return fmt.Errorf("%s is %d, and may be %d to %d", key, value, least, most)
+	}
+	return nil
+}
+
+func count(key string, n, most int) error {
+	if n > most {
+		return fmt.Errorf("%s has %d entries, and may have %d", key, n, most)
+	}
+	return nil
+}
+
+func isMAC(mac string) bool {
+	if len(mac) != len("00:50:56:00:00:00") {
+		return false
+	}
+	for i := range len(mac) {
+		switch c := mac[i]; {
+		case i%3 == 2:
+			if c != ':' {
+				return false
+			}
+		case '0' <= c && c <= '9' || 'a' <= c && c <= 'f':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// cut shortens text to at most n bytes, between two characters.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
+}

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// Need returns the paths of the named programs, in their order. Administrators' folders are searched after PATH.
+// Need returns the paths of the named programs, in their order. After PATH, it looks in administrators' folders and in
+// those where Debian keeps PostgreSQL's.
 func Need(t testing.TB, programs ...string) []string {
 	t.Helper()
 	var paths []string
@@ -62,7 +63,9 @@ func find(program string) string {
 	if strings.ContainsRune(program, filepath.Separator) {
 		return ""
 	}
-	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+	dirs := []string{"/usr/sbin", "/sbin", "/usr/local/sbin"}
+	postgres, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // an error means a bad pattern, and this one is good
+	for _, dir := range append(dirs, postgres...) {
 		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
 			return path
 		}

@@ -11,6 +11,12 @@ GOLANGCI         := $(CACHE)/golangci-lint-$(GOLANGCI_VERSION)-$(shell $(GO) env
 FUZZTIME     ?= 10s
 FUZZPARALLEL ?= 2
 
+NFPM := $(CACHE)/nfpm-$(shell cksum packaging/tools/go.sum | cut -d' ' -f1)/nfpm
+
+E2E        := .cache/e2e
+E2E_SUITES ?= bookworm trixie
+E2E_RUN    ?= .
+
 # Static, with no paths of the building machine inside.
 GOBUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
@@ -49,6 +55,30 @@ $(GOLANGCI):
 fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	test/fuzz.sh $(FUZZTIME) $(FUZZPARALLEL)
 
+.PHONY: packages
+packages: $(NFPM) ## Make deb and rpm of the guest and the server in dist/
+	rm -rf dist
+	packaging/build.sh $(NFPM) dist guest server
+
+.PHONY: check-packages
+check-packages: ## Look at the packages in dist/ (needs lintian, rpm, man-db, systemd)
+	packaging/check.sh dist
+
+$(NFPM):
+	GOBIN=$(@D) GOFLAGS= $(GO) -C packaging/tools install github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+.PHONY: guest-image
+guest-image: packages ## Build the guests of E2E_SUITES with our package in them (as root, on Debian)
+	test/image/install-tools.sh
+	for suite in $(E2E_SUITES); do \
+		test/image/build-guest.sh $$suite $(E2E)/$$suite dist/vmw-cloudinit-guest_*_amd64.deb || exit 1; \
+	done
+
+.PHONY: e2e
+e2e: guest-image ## Boot real guests in QEMU against the real server (as root, on Debian)
+	E2E_DIR=$(abspath $(E2E)) E2E_SUITES="$(E2E_SUITES)" E2E_SERVER=$(abspath dist/build/linux_amd64/vmw-cloudinit-metadata) \
+		$(GO) test -count=1 -timeout 80m -v -run '$(E2E_RUN)' ./test/e2e
+
 .PHONY: clean
 clean: ## Remove what was built here
-	rm -rf bin dist
+	rm -rf bin dist .cache

@@ -168,7 +168,7 @@ func (l *link) handle(in []byte) error {
 			switch {
 			case ev.Option == Option && l.options.Enabled(telnet.Remote, Option):
 				err = l.command(ev.Bytes)
-			case ev.Option == telnet.Authentication && bytes.Equal(ev.Bytes, authStart):
+			case ev.Option == telnet.Authentication && startsTLS(ev.Bytes):
 				return l.startTLS(in)
 			}
 		}
@@ -186,12 +186,13 @@ func (l *link) data(p []byte) error {
 	return l.session.Load().receive(l, p)
 }
 
-// The in-band start of TLS: RFC 2941's SEND, IS and REPLY, with the authentication type SSL, which VMware added.
-var (
-	authSend     = []byte{1, 7, 0}
-	authStart    = []byte{0, 7, 0, 1}
-	authAccepted = []byte{2, 7, 0, 2}
-)
+// startsTLS reports whether params, of AUTHENTICATION, are the host's start of TLS (RFC 2941's IS, with type SSL).
+func startsTLS(params []byte) bool {
+	return len(params) == 4 && params[0] == authIs && params[1] == authSSL && params[3] == sslStart
+}
+
+// ourCommands is what KNOWN-SUBOPTIONS-2 says that we understand: all commands there are.
+const ourCommands = "\x00\x01\x02\x03\x28\x29\x2b\x2c\x2d\x2e\x30\x46\x47\x49\x50\x51\x52\x53\x54\x55\x56\x57"
 
 func (l *link) negotiate(verb telnet.Command, option telnet.Option) {
 	before := l.options.Enabled(telnet.Remote, option)
@@ -199,9 +200,9 @@ func (l *link) negotiate(verb telnet.Command, option telnet.Option) {
 	if !before && l.options.Enabled(telnet.Remote, option) {
 		switch option {
 		case telnet.Authentication:
-			out = telnet.AppendSubnegotiation(out, option, authSend)
+			out = telnet.AppendSubnegotiation(out, option, []byte{authSend, authSSL, 0})
 		case Option:
-			out = Append(out, KnownSuboptions2{ourCommands})
+			out = Append(out, KnownSuboptions2{[]byte(ourCommands)})
 		}
 	}
 	l.send(out)
@@ -212,7 +213,7 @@ func (l *link) startTLS(early []byte) error {
 	if !l.options.Enabled(telnet.Remote, telnet.Authentication) || l.secure || l.concentrator.cfg.TLS == nil {
 		return &ProtocolError{"TLS was started without being agreed on"}
 	}
-	l.send(telnet.AppendSubnegotiation(nil, telnet.Authentication, authAccepted))
+	l.send(telnet.AppendSubnegotiation(nil, telnet.Authentication, []byte{authReply, authSSL, 0, sslAccepted}))
 	if err := l.flush(); err != nil {
 		return err
 	}
@@ -247,6 +248,3 @@ func (c *prefixedConn) Read(p []byte) (int, error) {
 	c.prefix = c.prefix[n:]
 	return n, nil
 }
-
-// ourCommands is what KNOWN-SUBOPTIONS-2 says that we understand.
-var ourCommands = []byte{0, 1, 2, 3, 40, 41, 43, 44, 45, 46, 48, 70, 71, 73, 80, 81, 82, 83, 84, 85, 86, 87}

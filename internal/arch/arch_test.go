@@ -28,11 +28,12 @@ func rules() []arch.Rule {
 		{Package: "packet", Pure: true},
 
 		// Formats: from text to data, and to what cloud-init reads.
+		{Package: "internal/nearest", Pure: true},
 		{Package: yaml11, Pure: true, Imports: []string{yaml}},
-		{Package: "vmfile", Pure: true, Imports: []string{"metadata", yaml11, yaml}},
-		{Package: "nocloud", Pure: true, Imports: []string{"metadata", yaml11, yaml}},
+		{Package: "vmfile", Pure: true, Imports: []string{"metadata", yaml11, yaml, "internal/nearest"}},
+		{Package: "nocloud", Pure: true, Imports: []string{"metadata", yaml11, yaml, "internal/nearest"}},
 		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "github.com/santhosh-tekuri/jsonschema/v6"}},
-		{Package: "nocloud/seed"},
+		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		// Drivers: the format, and one engine each.
 		{Package: "driver/file", Imports: []string{"metadata", "metadata/layer", "vmfile"}},
@@ -59,6 +60,7 @@ func rules() []arch.Rule {
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
 		{Package: "internal/testenv/skips", Flags: true},
+		{Package: "test/e2e"},
 	}
 }
 

@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+)
+
+const (
+	// acceptPause is how long accepting rests when the system has no file or memory left for another connection.
+	// What comes meanwhile waits in the kernel.
+	acceptPause = 100 * time.Millisecond
+	// keepAlive finds hosts that are gone without a word: after about as long as hosts take to find a dead proxy
+	// (5 minutes and some probes), so that ports of a host that lost its power do not stay for hours.
+	keepAliveIdle     = 2 * time.Minute
+	keepAliveInterval = 15 * time.Second
+	keepAliveCount    = 4
+	// sniffTimeout is how long a client may be silent before it is taken for one without TLS. A TLS client speaks
+	// first and at once.
+	sniffTimeout = 2 * time.Second
+)
+
+// Serve accepts connections from ln until ctx is done, ln fails, or the server is shut down, and closes ln. The
+// connections go on.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		ln.Close()
+		return net.ErrClosed
+	}
+	s.listeners[ln] = struct{}{}
+	s.mu.Unlock()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	defer func() {
+		ln.Close()
+		s.mu.Lock()
+		delete(s.listeners, ln)
+		s.mu.Unlock()
+	}()
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			s.welcome(conn)
+		case ctx.Err() != nil || s.isStopping():
+			return nil
+		case isShortage(err):
+			s.stats.AcceptPauses.Add(1)
+			s.quiet.log(s.log, slog.LevelError, "accept", "can't take more connections for now; raise the limit on open files (LimitNOFILE=, ulimit -n)",
+				"error", err, "connections", s.connectionCount())
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+		default:
+			return fmt.Errorf("accepting on %s: %w", ln.Addr(), err)
+		}
+	}
+}
+
+// welcome starts the life of a connection, if there is room for it.
+func (s *Server) welcome(conn net.Conn) {
+	address := addressOf(conn.RemoteAddr())
+	if why := s.enter(address); why != "" {
+		conn.Close()
+		s.stats.Rejected.Add(1)
+		s.quiet.log(s.log, slog.LevelWarn, why, "connection refused: "+why, "remote", conn.RemoteAddr().String())
+		return
+	}
+	go func() {
+		defer s.leave(address)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount})
+		}
+		conn, err := s.secure(conn)
+		if err != nil {
+			s.stats.Broken.Add(1)
+			s.quiet.log(s.log, slog.LevelWarn, "tls", "TLS failed", "remote", conn.RemoteAddr().String(), "error", err)
+			conn.Close()
+			return
+		}
+		remote := conn.RemoteAddr()
+		s.left(remote, s.concentrator.Serve(conn))
+	}()
+}
+
+// secure starts TLS on conn if its peer does.
+func (s *Server) secure(conn net.Conn) (net.Conn, error) {
+	if s.cfg.TLS == nil {
+		return conn, nil
+	}
+	if encrypted, err := speaksTLS(conn, sniffTimeout); !encrypted || err != nil {
+		return conn, err
+	}
+	secure := tls.Server(conn, s.cfg.TLS)
+	ctx, cancel := context.WithTimeout(s.life, handshakeTimeout)
+	defer cancel()
+	return secure, secure.HandshakeContext(ctx)
+}
+
+// handshakeTimeout bounds a TLS handshake: a few round trips, with time to spare for a host in trouble.
+const handshakeTimeout = 15 * time.Second
+
+// enter counts a connection in, or says why it may not come in.
+func (s *Server) enter(address netip.Addr) string {
+	if len(s.cfg.Allow) > 0 && !s.allows(address) {
+		return "its address is in none of the networks that --allow names"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.stopping:
+		return "the server is shutting down"
+	case s.cfg.MaxConnections > 0 && s.connections >= s.cfg.MaxConnections:
+		return "there are as many connections as --max-connections allows"
+	case s.cfg.MaxPerAddress > 0 && s.perAddress[address] >= s.cfg.MaxPerAddress:
+		return "there are as many connections from its address as --max-connections-per-address allows"
+	}
+	s.connections++
+	s.perAddress[address]++
+	s.serving.Add(1)
+	return ""
+}
+
+func (s *Server) leave(address netip.Addr) {
+	s.mu.Lock()
+	s.connections--
+	if s.perAddress[address]--; s.perAddress[address] == 0 {
+		delete(s.perAddress, address)
+	}
+	s.mu.Unlock()
+	s.serving.Done()
+}
+
+func (s *Server) connectionCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.connections
+}
+
+func (s *Server) allows(address netip.Addr) bool {
+	for _, network := range s.cfg.Allow {
+		if network.Contains(address) {
+			return true
+		}
+	}
+	return false
+}
+
+// addressOf returns the address without its port, and an IPv4 address as one; the zero Addr if it has none.
+func addressOf(addr net.Addr) netip.Addr {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}

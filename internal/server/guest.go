@@ -1,0 +1,266 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/packet"
+	"vmw-cloudinit-metadata/vspc"
+)
+
+// What may wait while a guest is being answered. An honest guest has one request under way, one of the older kind all
+// three; what a guest that does not wait for its answers sends beyond that is dropped, and it has to ask again. Its
+// connection stays: closing it would let a guest keep its VM from migrating.
+const (
+	maxWaiting      = 8
+	maxWaitingBytes = packet.MaxLine
+)
+
+// request is a frame that is owed an answer.
+type request struct {
+	code packet.Code
+	data []byte
+	err  error // what is wrong with the frame
+}
+
+// guest answers what one port's guest asks: one request at a time, in order. A request is looked up apart from the
+// goroutine that reads the port, so that a slow driver never delays a command of the host.
+type guest struct {
+	server  *Server
+	session *vspc.Session
+	scanner packet.Scanner // for the session's reader
+
+	mu           sync.Mutex
+	busy         bool // a request is being looked up, or its answer is on its way
+	closed       bool
+	waiting      []request
+	waitingBytes int
+	served       bool // the log has a line of its first answer
+
+	transfer transfer // for whoever answers
+}
+
+func newGuest(s *Server, session *vspc.Session) *guest {
+	return &guest{server: s, session: session}
+}
+
+// vm is asked for each time, since a VM can be renamed.
+func (g *guest) vm() metadata.VM { return vmOf(g.session.Identity()) }
+
+func vmOf(id vspc.Identity) metadata.VM {
+	return metadata.VM{Name: id.Name, UUID: id.VCUUID, BIOSUUID: id.BIOSUUID, LocationUUID: id.LocationUUID}
+}
+
+// Receive takes the guest's bytes.
+func (g *guest) Receive(p []byte) {
+	for {
+		frame, rest, ok := g.scanner.Next(p)
+		if !ok {
+			return
+		}
+		if frame.IsRequest() {
+			g.enqueue(request{frame.Code, frame.Data, frame.Err})
+		}
+		p = rest
+	}
+}
+
+// Closed drops what waits.
+func (g *guest) Closed(error) {
+	g.mu.Lock()
+	g.closed = true
+	g.waiting, g.waitingBytes = nil, 0
+	g.mu.Unlock()
+	g.server.offers.drop(g)
+	g.server.stats.Ports.Add(-1)
+}
+
+func (g *guest) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
+func (g *guest) enqueue(r request) {
+	g.server.stats.Requests.Add(1)
+	g.mu.Lock()
+	switch {
+	case g.closed:
+		g.mu.Unlock()
+	case !g.busy:
+		g.busy = true
+		g.mu.Unlock()
+		r.data = bytes.Clone(r.data)
+		g.start(r)
+	case len(g.waiting) == maxWaiting || g.waitingBytes+len(r.data) > maxWaitingBytes:
+		g.mu.Unlock()
+		g.server.stats.Dropped.Add(1)
+		g.server.quiet.log(g.server.log, slog.LevelWarn, "waiting", "a guest does not wait for its answers; some of its requests are dropped", "vm", g.vm().String())
+	default:
+		r.data = bytes.Clone(r.data)
+		g.waiting = append(g.waiting, r)
+		g.waitingBytes += len(r.data)
+		g.mu.Unlock()
+	}
+}
+
+// start answers r in a goroutine of its own.
+func (g *guest) start(r request) {
+	g.server.requests.Add(1)
+	go func() {
+		defer g.server.requests.Done()
+		g.session.Send(g.answer(r), g.answered)
+	}()
+}
+
+// answered is called when an answer is handed to the network, or the port is gone.
+func (g *guest) answered(err error) {
+	g.mu.Lock()
+	if err != nil || g.closed || len(g.waiting) == 0 {
+		g.busy = false
+		g.mu.Unlock()
+		return
+	}
+	r := g.waiting[0]
+	g.waiting = g.waiting[1:]
+	g.waitingBytes -= len(r.data)
+	if len(g.waiting) == 0 {
+		g.waiting = nil
+	}
+	g.mu.Unlock()
+	g.start(r)
+}
+
+// answer returns the frame for r, whatever happens.
+func (g *guest) answer(r request) (frame []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.server.log.Error("a request made the server panic", "vm", g.vm().String(), "request", r.code, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			frame = g.failure(r, &packet.Error{Code: packet.Unavailable, Message: "the server failed; its log says why"})
+		}
+	}()
+	ctx, cancel := context.WithTimeout(g.server.life, g.server.cfg.RequestTimeout)
+	defer cancel()
+	frame, err := g.lookUp(ctx, r)
+	if err == nil {
+		g.server.stats.Answers.Add(1)
+		g.logServed(r)
+		return frame
+	}
+	return g.failure(r, g.explain(r, err))
+}
+
+// lookUp returns the answer's frame.
+func (g *guest) lookUp(ctx context.Context, r request) ([]byte, error) {
+	if r.err != nil {
+		return nil, &packet.Error{Code: packet.BadRequest, Message: r.err.Error()}
+	}
+	if document, ok := r.code.Document(); ok {
+		rendering, err := g.render(ctx)
+		if err != nil {
+			return nil, err
+		}
+		frame := rendering.frame(document)
+		if frame == nil {
+			return nil, &packet.Error{Code: packet.NotFound, Message: fmt.Sprintf("there is no %s for VM %v", document, g.vm())}
+		}
+		return frame, nil
+	}
+	switch r.code {
+	case packet.RequestHello:
+		return g.hello(ctx, r.data)
+	case packet.RequestChunk:
+		return g.chunk(ctx, r.data)
+	case packet.RequestReport:
+		return g.report(r.data)
+	}
+	return nil, &packet.Error{Code: packet.BadRequest, Message: "there is no such request"}
+}
+
+// find asks the driver of the port's service.
+func (g *guest) find(ctx context.Context) (metadata.VM, *metadata.Instance, error) {
+	vm := g.vm()
+	driver := g.server.driver(g.session.DoProxy().ServiceURI)
+	if driver == nil {
+		return vm, nil, fmt.Errorf("the service %q is no longer configured: %w", g.session.DoProxy().ServiceURI, metadata.ErrNotFound)
+	}
+	start := time.Now()
+	instance, err := driver.Find(ctx, vm)
+	if err == nil && instance == nil {
+		err = errors.New("the driver returned nothing and no error")
+	}
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("the driver did not answer within %v: %w", time.Since(start).Round(time.Millisecond), err)
+	}
+	return vm, instance, err
+}
+
+// render returns the answers to requests of version 1.
+func (g *guest) render(ctx context.Context) (*rendering, error) {
+	vm, instance, err := g.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return g.server.renderings.of(vm, instance)
+}
+
+// explain makes of an error what the guest is told, and writes the log's line. The guest is told no more than it has
+// to know; a driver's error is for the log.
+func (g *guest) explain(r request, err error) *packet.Error {
+	vm := g.vm()
+	if told, ok := errors.AsType[*packet.Error](err); ok {
+		level := slog.LevelDebug
+		if told.Code == packet.BadRequest {
+			level = slog.LevelWarn
+		}
+		g.logFailure(level, r, told.Code, err)
+		return told
+	}
+	told := &packet.Error{Code: packet.Unavailable, Message: "the server can't find out now; try again"}
+	level := slog.LevelError
+	switch {
+	case errors.Is(err, metadata.ErrNotFound):
+		told.Code, told.Message = packet.NotFound, fmt.Sprintf("nothing is known for VM %v", vm)
+		level = slog.LevelWarn
+	case errors.Is(err, metadata.ErrDenied):
+		told.Code, told.Message = packet.Denied, fmt.Sprintf("VM %v may not have this", vm)
+		level = slog.LevelWarn
+	case errors.Is(err, metadata.ErrInvalid):
+		told.Code, told.Message = packet.Invalid, fmt.Sprintf("the data for VM %v is wrong; the server's log says where", vm)
+	}
+	g.logFailure(level, r, told.Code, err)
+	return told
+}
+
+func (g *guest) failure(r request, told *packet.Error) []byte {
+	g.server.stats.failed(told.Code)
+	told.Request = r.code
+	return told.AppendFrame(nil)
+}
+
+func (g *guest) logFailure(level slog.Level, r request, code packet.ErrorCode, err error) {
+	vm := g.vm()
+	g.server.quiet.log(g.server.log, level, "request "+vm.String(), "request not answered", "vm", vm.String(), "request", r.code, "code", code, "error", err)
+}
+
+// logServed writes a line for a VM's first answer, and one for debugging for every answer.
+func (g *guest) logServed(r request) {
+	g.mu.Lock()
+	first := !g.served
+	g.served = true
+	g.mu.Unlock()
+	level := slog.LevelDebug
+	if first {
+		level = slog.LevelInfo
+	}
+	if ctx := context.Background(); g.server.log.Enabled(ctx, level) {
+		g.server.log.Log(ctx, level, "answered", "vm", g.vm().String(), "request", r.code)
+	}
+}

@@ -1,0 +1,13 @@
+//go:build !unix
+
+package server
+
+import (
+	"net"
+	"time"
+)
+
+func isShortage(error) bool { return false }
+
+// speaksTLS reports false: here a listener serves TLS where its caller has wrapped it so.
+func speaksTLS(net.Conn, time.Duration) (bool, error) { return false, nil }

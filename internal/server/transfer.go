@@ -1,0 +1,149 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"vmw-cloudinit-metadata/nocloud"
+	"vmw-cloudinit-metadata/packet"
+)
+
+// transfer is what a guest of version 2 said in its last hello: enough to make the same offer again.
+type transfer struct {
+	mu       sync.Mutex
+	said     bool
+	nics     []nocloud.NIC
+	compress bool
+}
+
+// hello answers REQUEST_HELLO.
+func (g *guest) hello(ctx context.Context, data []byte) ([]byte, error) {
+	hello, err := packet.ParseHello(data)
+	if err != nil {
+		return nil, &packet.Error{Code: packet.BadRequest, Message: err.Error()}
+	}
+	t := &g.transfer
+	t.mu.Lock()
+	t.said, t.compress, t.nics = true, hello.Accepts(packet.Gzip), nil
+	for _, nic := range hello.NICs {
+		t.nics = append(t.nics, nocloud.NIC{Name: nic.Name, MAC: nic.MAC})
+	}
+	t.mu.Unlock()
+	offer, err := g.offer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := offer.Hello(hello, 0)
+	if err != nil {
+		return nil, err
+	}
+	g.server.offers.keep(g, offer)
+	return packet.AppendFrame(nil, packet.ResponseHello, reply.Append(nil)), nil
+}
+
+// offer makes the guest's offer from what the driver has now.
+func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
+	vm, instance, err := g.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &g.transfer
+	t.mu.Lock()
+	options := nocloud.Options{NICs: t.nics}
+	compress := t.compress
+	t.mu.Unlock()
+	docs, err := nocloud.Render(vm, instance, options)
+	if err != nil {
+		return nil, err
+	}
+	return packet.NewOffer(documents(docs), compress)
+}
+
+// chunk answers REQUEST_CHUNK. An offer that is no longer kept is made again; it is as good if the data is the same.
+func (g *guest) chunk(ctx context.Context, data []byte) ([]byte, error) {
+	request, err := packet.ParseChunkRequest(data)
+	if err != nil {
+		return nil, &packet.Error{Code: packet.BadRequest, Message: err.Error()}
+	}
+	offer := g.server.offers.of(g)
+	if offer == nil {
+		g.transfer.mu.Lock()
+		said := g.transfer.said
+		g.transfer.mu.Unlock()
+		if !said {
+			return nil, &packet.Error{Code: packet.Stale, Message: "say hello first"}
+		}
+		if offer, err = g.offer(ctx); err != nil {
+			return nil, err
+		}
+		g.server.offers.keep(g, offer)
+	}
+	chunk, err := offer.Chunk(request, 0)
+	if err != nil {
+		return nil, err
+	}
+	return packet.AppendFrame(nil, packet.ResponseChunk, chunk.Append(nil)), nil
+}
+
+// report answers REQUEST_REPORT.
+func (g *guest) report(data []byte) ([]byte, error) {
+	report, err := packet.ParseReport(data)
+	if err != nil {
+		return nil, &packet.Error{Code: packet.BadRequest, Message: err.Error()}
+	}
+	g.server.offers.drop(g)
+	g.server.quiet.log(g.server.log, slog.LevelInfo, "report "+g.vm().String(), "the guest reports",
+		"vm", g.vm().String(), "stage", report.Stage, "result", report.Result, "instance-id", report.InstanceID, "message", report.Message)
+	return packet.AppendFrame(nil, packet.ResponseReport, []byte("{}")), nil
+}
+
+// offers keeps the offers of transfers under way, within a limit.
+type offers struct {
+	limit int // bytes
+
+	mu      sync.Mutex
+	byGuest map[*guest]*packet.Offer
+	size    int
+}
+
+func (o *offers) of(g *guest) *packet.Offer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.byGuest[g]
+}
+
+func (o *offers) keep(g *guest, offer *packet.Offer) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.remove(g)
+	if o.byGuest == nil {
+		o.byGuest = make(map[*guest]*packet.Offer)
+	}
+	o.byGuest[g] = offer
+	o.size += offer.Size()
+	for other := range o.byGuest { // any will do: all can be made again
+		if o.size <= o.limit {
+			break
+		}
+		if other != g {
+			o.remove(other)
+		}
+	}
+	if g.isClosed() {
+		o.remove(g)
+	}
+}
+
+func (o *offers) drop(g *guest) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.remove(g)
+}
+
+func (o *offers) remove(g *guest) {
+	if offer := o.byGuest[g]; offer != nil {
+		o.size -= offer.Size()
+		delete(o.byGuest, g)
+	}
+}

@@ -3,3 +3,5 @@ module vmw-cloudinit-metadata
 go 1.26
 
 require go.yaml.in/yaml/v4 v4.0.0
+
+require github.com/google/go-cmp v0.7.0 // indirect

@@ -100,7 +100,9 @@ func TestDecoderOptions(t *testing.T) {
 	var visited []string
 	d := yaml11.Decoder{
 		KeepOrder: true, Literal: func(path string) bool { return path != "m.b" },
-		Visit: func(path string, line, column int) { visited = append(visited, fmt.Sprintf("%s@%d:%d", path, line, column)) },
+		Visit: func(path string, line, column int) {
+			visited = append(visited, fmt.Sprintf("%s@%d:%d", path, line, column))
+		},
 	}
 	got, err := json.Marshal(d.Decode("", root))
 	if err != nil {
@@ -112,6 +114,29 @@ func TestDecoderOptions(t *testing.T) {
 	}
 	if got, want := strings.Join(visited, " "), "z@1:1 a@2:1 a.0@2:5 a.1@2:9 a.2@2:12 m@3:1 m.k@3:10 m.b@3:17"; got != want {
 		t.Errorf("visited %s\nwant %s", got, want)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		"{\"a\":\t\"x\\/\\ud83d\\ude00\x7f\"}":          `{str "a": str 0x782ff09f98807f}`,
+		`[1e3, 1.5E-1, -0.5, 10, 18446744073709551615]`: `[float 408f400000000000, float 3fc3333333333333, float bfe0000000000000, int 10, int 18446744073709551615]`,
+		` {"<<": {"a": true}, "b": [[], {}, null]} `:    `{str "<<": {str "a": bool true}, str "b": [[], {}, null]}`,
+		`{a: 1e3}`: `{str "a": str "1e3"}`, // YAML
+	} {
+		if got := describeOurs([]byte(text)); got != want {
+			t.Errorf("%s is %s, want %s", text, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"{\"a\": 1,\n \"b\": {\"ü\": 1, \"ü\": 2}}": "2:16: b.ü: is there twice, first on line 2: remove one",
+		`{"a": 1e999}`: "1:7: a: is not a finite number: put it in quotes if it is text",
+		strings.Repeat("[", 100) + strings.Repeat("]", 100): "1:65: is nested more than 64 levels deep",
+		`{"a": 1} {"b": 2}`: "1:10: is not YAML: did not find expected <document start>",
+	} {
+		if got := problems(text, &yaml11.Decoder{JSON: true}); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
 	}
 }
 
@@ -227,6 +252,7 @@ func FuzzRoundTrip(f *testing.F) {
 	}
 	f.Add([]byte("a: &x {b: 1}\nc: [*x, {<<: *x}]\nd: !!binary aGk=\n"))
 	f.Add([]byte("a: |\n  b\n\n c\n"))
+	f.Add([]byte(`{"a": [1e3, "\ud83d\ude00", null, {}], "<<": {}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		root, err := yaml11.Parse(text)
 		if err != nil || root == nil {

@@ -2,6 +2,7 @@ package vspc
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net"
 	"os"
 	"testing"
@@ -30,7 +31,11 @@ func TestPartialWritesSplitNoFF(t *testing.T) {
 		s := l.session.Load()
 		s.phase, s.receiver = open, discard{}
 
-		data := append(bytes.Repeat([]byte("x"), offset), bytes.Repeat([]byte{iac}, 200<<10)...)
+		data := bytes.Repeat([]byte("x"), offset)
+		random := rand.New(rand.NewPCG(uint64(offset), 0))
+		for range 200 << 10 {
+			data = append(data, "\xff\xff\xffab"[random.IntN(5)])
+		}
 		handed := make(chan error, 1)
 		s.Send(data, func(err error) { handed <- err })
 		var got []byte

@@ -21,6 +21,8 @@ func rules() []arch.Rule {
 	return []arch.Rule{
 		// Codecs and the words of the field: nothing but the standard library.
 		{Package: "internal/uuid", Pure: true},
+		{Package: "internal/nearest", Pure: true},
+		{Package: "internal/options", Pure: true, Imports: []string{"internal/nearest"}},
 		{Package: "metadata", Pure: true, Imports: []string{"internal/uuid"}},
 		{Package: "metadata/metadatatest", Imports: []string{"metadata"}},
 		{Package: "telnet", Pure: true},
@@ -28,19 +30,18 @@ func rules() []arch.Rule {
 		{Package: "packet", Pure: true},
 
 		// Formats: from text to data, and to what cloud-init reads.
-		{Package: "internal/nearest", Pure: true},
 		{Package: yaml11, Pure: true, Imports: []string{yaml}},
-		{Package: "vmfile", Pure: true, Imports: []string{"metadata", yaml11, yaml, "internal/nearest"}},
-		{Package: "nocloud", Pure: true, Imports: []string{"metadata", yaml11, yaml, "internal/nearest"}},
+		{Package: "vmfile", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
+		{Package: "nocloud", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
 		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "github.com/santhosh-tekuri/jsonschema/v6"}},
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		// Drivers: the format, and one engine each.
-		{Package: "driver/file", Imports: []string{"metadata", "metadata/layer", "vmfile"}},
-		{Package: "driver/command", Imports: []string{"metadata", "vmfile"}},
-		{Package: "driver/http", Imports: []string{"metadata", "vmfile"}},
-		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "github.com/jackc/pgx/v5"}},
-		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
+		{Package: "driver/file", Imports: []string{"metadata", "internal/options", "vmfile"}},
+		{Package: "driver/command", Imports: []string{"metadata", "internal/options", "vmfile"}},
+		{Package: "driver/http", Imports: []string{"metadata", "internal/options", "vmfile"}},
+		{Package: "driver/postgres", Imports: []string{"metadata", "internal/options", "vmfile", "github.com/jackc/pgx/v5"}},
+		{Package: "driver/etcd", Imports: []string{"metadata", "internal/options", "vmfile", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
 		{Package: "metadata/...", Imports: []string{"metadata", "golang.org/x/sync", "golang.org/x/time"}},
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
@@ -50,7 +51,7 @@ func rules() []arch.Rule {
 
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
-			"internal/server", "internal/uuid", "driver/...", "metadata/...", "nocloud/...", "vmfile", "vspc", "packet", "telnet",
+			"internal/...", "driver/...", "metadata/...", "nocloud/...", "vmfile", "vspc", "packet", "telnet",
 			yaml, cobra, "github.com/spf13/pflag", "github.com/prometheus", sys,
 		}},
 		{Package: "cmd/vmw-cloudinit-guest", Flags: true, Imports: []string{"internal/guest", "internal/tty", "packet", "nocloud/seed"},
@@ -60,7 +61,7 @@ func rules() []arch.Rule {
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
 		{Package: "internal/testenv/skips", Flags: true},
-		{Package: "test/e2e"},
+		{Package: "test/..."},
 	}
 }
 

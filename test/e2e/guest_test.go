@@ -258,7 +258,7 @@ func TestFirstBootWithout(t *testing.T) {
 		result string
 		limit  float64 // seconds
 	}{
-		{"no data", func(t *testing.T, s *service) boot { return boot{port: s.port(t)} }, "", "not-found", wait + 5},
+		{"no data", func(t *testing.T, s *service) boot { return boot{port: s.port(t), nics: vmware()} }, "", "not-found", wait + 5},
 		{"bad data", func(t *testing.T, s *service) boot { return boot{port: s.port(t)} }, "metdata: {}\n", "invalid", wait + 5},
 		{"nobody at the port", func(*testing.T, *service) boot { return boot{} }, "", "unreachable", wait + 10},
 		{"no port", func(*testing.T, *service) boot { return boot{noPort: true} }, "", "no-port", 2},
@@ -277,10 +277,27 @@ func TestFirstBootWithout(t *testing.T) {
 			if took := r.guestSeconds(t); took > tc.limit {
 				t.Errorf("the guest held up the boot for %.1f s", took)
 			}
+			// What cloud-init does with a NIC when it has no data; and the sign that DHCP would be seen elsewhere.
+			if len(b.nics) > 0 && !slices.ContainsFunc(r.frames, isDHCP) {
+				t.Error("no DHCP frame on the wire")
+			}
 			if tc.result != "no-port" && !strings.Contains(r.console, "vmw-cloudinit-guest: ") {
 				t.Error("the console says nothing of it")
 			}
 		})
+	}
+}
+
+// TestServerUnit starts the server's service as its package installs it, on a machine of its own.
+func TestServerUnit(t *testing.T) {
+	r := newMachine(t, suites(t)[0]).boot(t, boot{noPort: true, cmdline: "e2e.server"})
+	r.wants(t, "server-answer", "i-unit")
+	r.wants(t, "server-unit", "ActiveState=active", "User=vmw-cloudinit-metadata", "UnitFileState=disabled", "NRestarts=0")
+	r.wants(t, "server-limits", "524288")
+	r.wants(t, "server-gone", "LoadState=not-found", "ActiveState=inactive")
+	r.wants(t, "server-data", "i-unit")
+	if t.Failed() {
+		t.Logf("the server's log:\n%s", r.sections["server-log"])
 	}
 }
 

@@ -321,7 +321,6 @@ func (f *flat) gateways(addresses []address) []gateway {
 
 // reach returns the index of the first address from which the gateway can be reached, or says why there is none.
 func reach(addresses []address, gateway netip.Addr) (through int, problem string) {
-	problem = fmt.Sprintf("%s needs an address of its kind (IPv4 or IPv6)", gateway)
 	for i, a := range addresses {
 		if a.prefix.Addr().Is4() != gateway.Is4() {
 			continue
@@ -329,6 +328,9 @@ func reach(addresses []address, gateway netip.Addr) (through int, problem string
 		if problem = gatewayProblem(a.prefix, gateway); problem == "" {
 			return i, ""
 		}
+	}
+	if problem == "" {
+		problem = fmt.Sprintf("%s needs an address of its kind (IPv4 or IPv6)", gateway)
 	}
 	return 0, problem
 }

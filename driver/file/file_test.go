@@ -375,3 +375,29 @@ func TestParseConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestManual checks the limits and defaults that the manual states.
+func TestManual(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/drivers/file.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{fmt.Sprintf("%d (256 MiB)", file.DefaultCacheBytes), fmt.Sprintf("at most %d MiB", vmfile.MaxSize>>20)} {
+		if !strings.Contains(string(manual), want) {
+			t.Errorf("the manual does not say %q", want)
+		}
+	}
+	_, options, found := strings.Cut(string(manual), "--driver-opts '")
+	options, _, closed := strings.Cut(options, "'")
+	if !found || !closed {
+		t.Fatal("the manual has no example")
+	}
+	config, err := file.ParseConfig(json.RawMessage(options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Directory = "../../" + config.Directory
+	if got := hostname(t, open(t, config), metadata.VM{Name: "web1"}); got != "myhostnamehere" {
+		t.Errorf("got the file of %v", got)
+	}
+}

@@ -209,11 +209,13 @@ func isSafePlain(text string) bool {
 	case "y", "Y", "n", "N":
 		return false
 	}
-	if _, err := strconv.ParseFloat(text, 64); err == nil {
-		return false
-	}
-	if _, err := strconv.ParseInt(text, 0, 64); err == nil {
-		return false
+	if isDigit(text[0]) && strings.Count(text, ".") < 2 {
+		if _, err := strconv.ParseFloat(text, 64); err == nil { // YAML 1.2's 1e3
+			return false
+		}
+		if _, err := strconv.ParseInt(text, 0, 64); err == nil { // its 0o17
+			return false
+		}
 	}
 	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0b") { // PyYAML fails at "0x_"
 		return false

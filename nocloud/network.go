@@ -237,7 +237,8 @@ func (f *flat) addresses() []address {
 	}
 	var addresses []address
 	for _, it := range items {
-		a, problem := address{path: it.path, text: it.text}, ""
+		a := address{path: it.path, text: it.text}
+		var problem string
 		switch slash := strings.Contains(it.text, "/"); {
 		case slash && mask != "":
 			problem = "has its /prefix: remove the netmask"

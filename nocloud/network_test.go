@@ -65,7 +65,7 @@ func TestMACAddressOfTheGuest(t *testing.T) {
 
 func TestNetworkProblems(t *testing.T) {
 	for _, tc := range []struct{ name, network, want string }{
-		{"misspelt key", "adress: 10.0.0.1/8", "f:2:3: network.adress: is not a key of network: did you mean address?\nf:1:1: network: needs an address, or dhcp: true"},
+		{"misspelt key", "addrss: 10.0.0.1/8", "f:2:3: network.addrss: is not a key of network: did you mean address?\nf:1:1: network: needs an address, or dhcp: true"},
 		{"unknown key", "dhcp: true\nfoo: 1", "f:3:3: network.foo: is not a key of network: known are address, netmask, gateway, search, nameservers, name, mac-address, mtu, dhcp, dhcp6"},
 		{"version forgotten", "ethernets: {}\ndhcp: true", "f:2:3: network.ethernets: belongs to a whole network-config, which needs its version: 1 or 2 beside it"},
 		{"nothing", "name: eth0", "f:1:1: network: needs an address, or dhcp: true"},

@@ -361,7 +361,7 @@ func TestParseConfig(t *testing.T) {
 	for _, tc := range []struct{ options, want string }{
 		{`{"directory": "/some/directory/here"}`, ""},
 		{`{"directory": "/a", "cache-bytes": 1000000}`, ""},
-		{`{"directroy": "/a"}`, `file: unknown option "directroy": did you mean directory?`},
+		{`{"directoryy": "/a"}`, `file: unknown option "directoryy": did you mean directory?`},
 		{`{"directory": "/a", "watch": true}`, `file: unknown option "watch": known are directory, cache-bytes`},
 		{`{"directory": 1}`, `file: option "directory" must be a string, not a number`},
 		{`{}`, `file: the option "directory" is missing: the directory with the VMs' files`},

@@ -1,4 +1,4 @@
-package examples_test
+package nocloud_test
 
 import (
 	"bytes"
@@ -11,9 +11,9 @@ import (
 	"vmw-cloudinit-metadata/nocloud"
 )
 
-// TestMetadata renders the data of each VM in the example directory, and has PyYAML read it.
-func TestMetadata(t *testing.T) {
-	driver, err := file.New(file.Config{Directory: "metadata"})
+// TestExamples renders the data of each VM in the example directory, and has PyYAML read it.
+func TestExamples(t *testing.T) {
+	driver, err := file.New(file.Config{Directory: "../examples/metadata"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestMetadata(t *testing.T) {
 		}
 		n++
 	}
-	files, err := filepath.Glob("metadata/*.yaml")
+	files, err := filepath.Glob("../examples/metadata/*.yaml")
 	if err != nil || n != len(files) || n == 0 {
 		t.Errorf("%d of %d files rendered (%v)", n, len(files), err)
 	}

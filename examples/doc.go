@@ -1,2 +1,0 @@
-// Package examples tests the example files, which are in the folders beside it.
-package examples

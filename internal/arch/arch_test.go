@@ -37,7 +37,7 @@ func rules() []arch.Rule {
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		// Drivers: the format, and one engine each.
-		{Package: "driver/file", Imports: []string{"metadata", "internal/options", "vmfile"}},
+		{Package: "driver/file", Imports: []string{"internal/nearest", "metadata", "internal/options", "vmfile"}},
 		{Package: "driver/command", Imports: []string{"metadata", "internal/options", "vmfile"}},
 		{Package: "driver/http", Imports: []string{"metadata", "internal/options", "vmfile"}},
 		{Package: "driver/postgres", Imports: []string{"metadata", "internal/options", "vmfile", "github.com/jackc/pgx/v5"}},
@@ -60,6 +60,8 @@ func rules() []arch.Rule {
 		// What keeps the house in order.
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
+		{Package: "internal/tty/ttytest", Imports: []string{sys}},
+		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},
 		{Package: "internal/testenv/skips", Flags: true},
 		{Package: "test/..."},
 	}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"vmw-cloudinit-metadata/internal/uuid"
 )
@@ -89,6 +90,24 @@ type DriverFunc func(ctx context.Context, vm VM) (*Instance, error)
 
 // Find calls f.
 func (f DriverFunc) Find(ctx context.Context, vm VM) (*Instance, error) { return f(ctx, vm) }
+
+// Lister is what a Driver has beside Find if it can name all that it holds. Tools that check or print a whole
+// inventory ask for it by type assertion.
+type Lister interface {
+	// All yields each entry once, in an order that stays the same, and stops at the end of ctx. An error with a Key
+	// belongs to that entry, and others follow; one without a Key ends the sequence.
+	All(ctx context.Context) iter.Seq2[Entry, error]
+}
+
+// Entry is the data of one VM in a driver's inventory.
+type Entry struct {
+	// Key is the driver's own name for the entry: of a file, of a row.
+	Key string
+	// VM is as much of the VM's identity as the inventory tells.
+	VM VM
+	// Instance is the VM's data; nil if it comes with an error.
+	Instance *Instance
+}
 
 // What a driver's error can say, by errors.Is. See Driver.
 var (

@@ -1,0 +1,193 @@
+package file
+
+import (
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/vmfile"
+)
+
+const (
+	// settleTime is how long after a change a file's stat is not taken for the sign of its content: the clocks of file
+	// systems tick up to two seconds apart (FAT), and a file of the same size may be written twice within one tick.
+	// Until then the bytes are read again and compared.
+	settleTime = 2 * time.Second
+	// entryCost is what a cached file costs beside its size: the maps and the positions made of it.
+	entryCost = 4 << 10
+	// maxReads is how often a file that changes while it is read is tried.
+	maxReads = 3
+)
+
+// errLoop is the system's error for links in a circle.
+const errLoop = syscall.ELOOP
+
+// cache holds what was read from files, least recently used last, within a number of bytes. A file is parsed once
+// until it changes, however many ask for it at once.
+type cache struct {
+	limit int64
+	// parse is vmfile.Parse, but for tests that count.
+	parse func(name string, data []byte) (*metadata.Instance, error)
+
+	mu      sync.Mutex
+	entries map[string]*list.Element // of *entry, by file name
+	recent  list.List
+	size    int64
+}
+
+// entry is what is known of one file.
+type entry struct {
+	name string
+	cost int64 // guarded by cache.mu
+
+	// turn is held, as a semaphore that ctx can interrupt, by whoever uses the fields below.
+	turn    chan struct{}
+	info    fs.FileInfo
+	settled bool
+	sum     [sha256.Size]byte
+	inst    *metadata.Instance
+	err     error
+}
+
+func newCache(limit int64) *cache {
+	return &cache{limit: limit, parse: vmfile.Parse, entries: map[string]*list.Element{}}
+}
+
+// source is a file in the directory.
+type source struct {
+	driver *Driver
+	root   *os.Root
+	name   string
+}
+
+// get returns the data in a file whose stat is info.
+func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*metadata.Instance, error) {
+	e := c.entry(file.name)
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if e.settled && sameStat(e.info, info) {
+		return e.inst, e.err
+	}
+	data, info, err := file.read()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	if e.info == nil || sum != e.sum {
+		e.inst, e.err = c.parse(filepath.Join(file.driver.directory, file.name), data)
+		e.sum = sum
+	}
+	e.info, e.settled = info, isSettled(info, time.Now())
+	c.charge(e, int64(len(data))+entryCost)
+	return e.inst, e.err
+}
+
+// entry returns the entry of a file, which is the most recently used one then.
+func (c *cache) entry(name string) *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element, ok := c.entries[name]; ok {
+		c.recent.MoveToFront(element)
+		return element.Value.(*entry)
+	}
+	e := &entry{name: name, turn: make(chan struct{}, 1), cost: entryCost}
+	c.entries[name] = c.recent.PushFront(e)
+	c.size += e.cost
+	return e
+}
+
+// charge sets what an entry costs, and drops the least recently used until all is within the limit.
+func (c *cache) charge(e *entry, cost int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element, ok := c.entries[e.name]; !ok || element.Value != e {
+		return // dropped meanwhile
+	}
+	c.size += cost - e.cost
+	e.cost = cost
+	for c.size > c.limit && c.recent.Len() > 0 {
+		oldest := c.recent.Remove(c.recent.Back()).(*entry)
+		delete(c.entries, oldest.name)
+		c.size -= oldest.cost
+	}
+}
+
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.entries)
+	c.recent.Init()
+	c.size = 0
+}
+
+// sameStat is for the stats of one file, unchanged.
+func sameStat(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && changeTime(a).Equal(changeTime(b))
+}
+
+// isSettled is for a stat that any later change would show in.
+func isSettled(info fs.FileInfo, now time.Time) bool {
+	return now.Sub(info.ModTime()) > settleTime && now.Sub(changeTime(info)) > settleTime
+}
+
+// read returns the file's bytes and the stat that goes with them.
+func (s source) read() ([]byte, fs.FileInfo, error) {
+	for range maxReads {
+		data, info, err := s.readOnce()
+		if err != nil {
+			return nil, nil, err
+		}
+		if info != nil {
+			return data, info, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("file: %s is being written", filepath.Join(s.driver.directory, s.name))
+}
+
+// readOnce is read; its stat is nil if the file changed meanwhile.
+func (s source) readOnce() ([]byte, fs.FileInfo, error) {
+	f, err := s.root.OpenFile(s.name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // the open of a FIFO would wait for its writer
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("file: %s was removed just now", filepath.Join(s.driver.directory, s.name))
+	}
+	if err != nil {
+		return nil, nil, s.driver.fileError(s.name, err)
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return nil, nil, s.driver.fileError(s.name, err)
+	}
+	switch origin := filepath.Join(s.driver.directory, s.name); {
+	case !before.Mode().IsRegular():
+		return nil, nil, &metadata.DataError{Origin: origin, Problem: "is not a regular file"}
+	case before.Size() > vmfile.MaxSize:
+		return nil, nil, &metadata.DataError{Origin: origin, Problem: fmt.Sprintf("is larger than %d MiB", vmfile.MaxSize>>20)}
+	}
+	data := make([]byte, before.Size())
+	if _, err := io.ReadFull(f, data); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, nil, s.driver.fileError(s.name, err)
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return nil, nil, s.driver.fileError(s.name, err)
+	}
+	if !sameStat(before, after) {
+		return nil, nil, nil
+	}
+	return data, before, nil
+}

@@ -1,0 +1,166 @@
+// Package file is the driver for data in a directory: one file for each VM, in the format of package vmfile.
+//
+// A VM's file is <VC UUID>.yaml, else <VM name>.yaml; .yml does as well. It is read anew when it has changed, so that
+// an edited file is served at the next request, and not before.
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"vmw-cloudinit-metadata/metadata"
+)
+
+// maxBusy is how many look-ups are in the file system at once. When a network file system hangs, no more goroutines
+// than these wait for it.
+const maxBusy = 64
+
+// errClosed is for look-ups after Close.
+var errClosed = errors.New("file: the driver is closed")
+
+// Driver finds VMs' data in a directory. Its methods may be called at once.
+type Driver struct {
+	directory string
+	busy      chan struct{}
+	cache     *cache
+	closed    atomic.Bool
+}
+
+var _ interface {
+	metadata.Driver
+	metadata.Lister
+} = (*Driver)(nil)
+
+// New returns a driver for a directory, which must be there. Close it after use.
+func New(config Config) (*Driver, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	directory, err := filepath.Abs(config.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("file: %w", err)
+	}
+	if config.CacheBytes == 0 {
+		config.CacheBytes = DefaultCacheBytes
+	}
+	d := &Driver{directory: directory, busy: make(chan struct{}, maxBusy), cache: newCache(config.CacheBytes)}
+	root, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	return d, root.Close()
+}
+
+// Close frees what the driver keeps. Later calls of its methods fail.
+func (d *Driver) Close() error {
+	d.closed.Store(true)
+	d.cache.clear()
+	return nil
+}
+
+// Find implements metadata.Driver. While a VM's file stays as it is, and in the cache, the Instance is the same one.
+//
+// A file that can't be read, or is no file, is metadata.ErrInvalid; a directory that can't be reached is none of the
+// contract's errors: it may come back.
+func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if d.closed.Load() {
+		return nil, errClosed
+	}
+	select {
+	case d.busy <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	type result struct {
+		inst *metadata.Instance
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { // a file system may take its time; the caller's ctx doesn't reach it
+		defer func() { <-d.busy }()
+		inst, err := d.find(ctx, vm)
+		done <- result{inst, err}
+	}()
+	select {
+	case r := <-done:
+		return r.inst, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+	root, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	names := fileNames(vm)
+	for _, name := range names {
+		info, err := root.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, d.fileError(name, err)
+		}
+		return d.cache.get(ctx, source{d, root, name}, info)
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("file: no UUID, and no name that a file can have: %w", metadata.ErrNotFound)
+	}
+	return nil, fmt.Errorf("file: none of %q in %s: %w", names, d.directory, metadata.ErrNotFound)
+}
+
+// open opens the directory, each time anew: a directory that was swapped for another, or is back on its mount,
+// is then seen without further ado.
+func (d *Driver) open() (*os.Root, error) {
+	root, err := os.OpenRoot(d.directory)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("file: there is no directory %s", d.directory)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("file: directory %s can't be read: permission denied; the server runs as %s", d.directory, userName())
+	case err != nil:
+		return nil, fmt.Errorf("file: %w", err)
+	}
+	return root, nil
+}
+
+// fileError is for a VM's file that is there and can't be had. Input and output errors may pass; all others stay.
+func (d *Driver) fileError(name string, err error) error {
+	e := &metadata.DataError{Origin: filepath.Join(d.directory, name)}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e.Problem = "can't be read: permission denied; the server runs as " + userName()
+	case isLinkError(err):
+		e.Problem = "is a link that leads out of the directory, or in a circle: use one that stays in it, or a copy"
+	default:
+		return fmt.Errorf("file: %w", err)
+	}
+	return e
+}
+
+// userName returns the user whom the system checks files' permissions for.
+func userName() string {
+	if u, err := user.Current(); err == nil {
+		return "user " + u.Username
+	}
+	return fmt.Sprintf("user %d", os.Geteuid())
+}
+
+// isLinkError is for what os.Root refuses to follow. It has no error value of its own.
+func isLinkError(err error) bool {
+	pathError, ok := errors.AsType[*fs.PathError](err)
+	return ok && (strings.Contains(pathError.Err.Error(), "escapes") || errors.Is(err, errLoop))
+}

@@ -1,0 +1,68 @@
+package file
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"iter"
+	"path/filepath"
+	"strings"
+
+	"vmw-cloudinit-metadata/metadata"
+)
+
+// All implements metadata.Lister: the files of VMs, in the order of their names. Files that are no VM's (a name that
+// starts with a dot, another extension, defaults.yaml) are left out. Each file is read, past the cache.
+func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
+	return func(yield func(metadata.Entry, error) bool) {
+		if d.closed.Load() {
+			yield(metadata.Entry{}, errClosed)
+			return
+		}
+		root, err := d.open()
+		if err != nil {
+			yield(metadata.Entry{}, err)
+			return
+		}
+		defer root.Close()
+		files, err := fs.ReadDir(root.FS(), ".")
+		if err != nil {
+			yield(metadata.Entry{}, fmt.Errorf("file: %w", err))
+			return
+		}
+		there := make(map[string]bool, len(files))
+		for _, file := range files {
+			there[file.Name()] = true
+		}
+		for _, file := range files {
+			if err := ctx.Err(); err != nil {
+				yield(metadata.Entry{}, err)
+				return
+			}
+			vm, ok := identity(file.Name())
+			if !ok || file.IsDir() {
+				continue
+			}
+			entry := metadata.Entry{Key: file.Name(), VM: vm}
+			entry.Instance, err = d.load(source{d, root, file.Name()}, there)
+			if !yield(entry, err) {
+				return
+			}
+		}
+	}
+}
+
+// load reads and parses one of the files that are there.
+func (d *Driver) load(file source, there map[string]bool) (*metadata.Instance, error) {
+	if base, isShort := strings.CutSuffix(file.name, ".yml"); isShort && there[base+".yaml"] {
+		return nil, &metadata.DataError{
+			Origin:  filepath.Join(d.directory, file.name),
+			Problem: fmt.Sprintf("is never read: %q goes before it; remove one of them", base+".yaml"),
+		}
+	}
+	data, _, err := file.read()
+	if err != nil {
+		return nil, err
+	}
+	return d.cache.parse(filepath.Join(d.directory, file.name), data)
+}

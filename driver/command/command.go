@@ -7,6 +7,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -60,8 +61,8 @@ type Config struct {
 	Trouble func(err error)
 }
 
-// ParseOptions reads a Config from JSON, with the keys command, directory, environment, timeout and start-timeout.
-func ParseOptions(data []byte) (Config, error) {
+// ParseConfig reads a Config from JSON, with the keys command, directory, environment, timeout and start-timeout.
+func ParseConfig(data json.RawMessage) (Config, error) {
 	var o struct {
 		Command      []string          `json:"command"`
 		Dir          string            `json:"directory"`

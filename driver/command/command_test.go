@@ -38,7 +38,7 @@ func (run program) start() *process {
 	return &process{
 		stdin: stdinWriter, stdout: stdout, kill: kill,
 		wait: func() error { <-exited; return status },
-		stop: func() { stdinWriter.Close(); kill(); <-exited },
+		stop: func() { stdinWriter.Close(); kill() },
 	}
 }
 
@@ -244,15 +244,8 @@ func TestOneHangingRequestDelaysNoOther(t *testing.T) {
 
 func TestHangingProgramIsReplaced(t *testing.T) {
 	for name, hanging := range map[string]program{
-		"reads": answering(func(request) string { return "" }),
-		"reads nothing": announced(func(_ *bufio.Reader, stdout io.Writer) error {
-			for { // until it is killed, which the write tells
-				time.Sleep(time.Second)
-				if _, err := stdout.Write(nil); err != nil {
-					return err
-				}
-			}
-		}),
+		"reads":         answering(func(request) string { return "" }),
+		"reads nothing": announced(func(*bufio.Reader, io.Writer) error { time.Sleep(time.Minute); return nil }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -263,6 +256,7 @@ func TestHangingProgramIsReplaced(t *testing.T) {
 					}
 				}
 				f.works(t, "web1")
+				time.Sleep(time.Minute)
 			})
 		})
 	}
@@ -481,12 +475,12 @@ func TestClose(t *testing.T) {
 	})
 }
 
-func TestParseOptions(t *testing.T) {
-	c, err := ParseOptions([]byte(`{"command": ["/bin/true", "x"], "directory": "/", "environment": {"A": "b"}, "timeout": "2s", "start-timeout": "3s"}`))
+func TestParseConfig(t *testing.T) {
+	c, err := ParseConfig([]byte(`{"command": ["/bin/true", "x"], "directory": "/", "environment": {"A": "b"}, "timeout": "2s", "start-timeout": "3s"}`))
 	if err != nil || len(c.Command) != 2 || c.Dir != "/" || c.Timeout != 2*time.Second || c.StartTimeout != 3*time.Second || c.Env[0] != "A=b" {
 		t.Errorf("got %+v, %v", c, err)
 	}
-	if _, err := ParseOptions([]byte(`{"comand": []}`)); err == nil || !strings.Contains(err.Error(), "did you mean command?") {
+	if _, err := ParseConfig([]byte(`{"comand": []}`)); err == nil || !strings.Contains(err.Error(), "did you mean command?") {
 		t.Errorf("got %v", err)
 	}
 }

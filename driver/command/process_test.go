@@ -1,6 +1,7 @@
 package command_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"vmw-cloudinit-metadata/driver/command"
 	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/metadata/metadatatest"
 )
 
 const vmUUID = "5012f6b4-1d7c-4b1e-9c3a-0242ac120002"
@@ -133,4 +135,36 @@ func TestCloseKills(t *testing.T) {
 	if took := time.Since(start); took > 6*time.Second {
 		t.Errorf("Close took %s", took)
 	}
+}
+
+// contractDriver is a program that holds the contract's records, in a file that is its argument.
+const contractDriver = `
+import json, sys
+records = json.load(open(sys.argv[1]))
+print('{"vmw-cloudinit-driver": 1}', flush=True)
+for line in sys.stdin:
+    vm = json.loads(line)
+    answer = {"id": vm["id"], "error": "not-found"}
+    for record in records:
+        if record["UUID"] and record["UUID"] == vm["uuid"]:
+            answer = {"id": vm["id"], "document": record["Document"]}
+            break
+        if record["Name"] and record["Name"] == vm["name"]:
+            answer = {"id": vm["id"], "document": record["Document"]}
+    print(json.dumps(answer), flush=True)
+`
+
+func TestContract(t *testing.T) {
+	python := need(t, "python3")
+	metadatatest.Run(t, metadatatest.Suite{New: func(t *testing.T, records []metadatatest.Record) metadata.Driver {
+		file := filepath.Join(t.TempDir(), "records.json")
+		data, err := json.Marshal(records)
+		if err == nil {
+			err = os.WriteFile(file, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return open(t, command.Config{Command: []string{python, "-c", contractDriver, file}})
+	}})
 }

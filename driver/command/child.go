@@ -188,7 +188,7 @@ func (c *child) forget(id uint64) {
 // miss returns the error of a request that got no answer, and counts it if that was the program's fault.
 func (c *child) miss(ctx context.Context, long bool, state string) error {
 	err := waitError(ctx, state)
-	if !long || ctx.Err() != context.DeadlineExceeded {
+	if !long || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return err
 	}
 	c.mu.Lock()
@@ -275,7 +275,7 @@ func (c *child) read(announced func()) {
 
 // ending says how the program ended.
 func (c *child) ending(err error) error {
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: it was ended: %w", ErrGone, err)
 	}
 	if err := c.process.wait(); err != nil {
@@ -364,7 +364,7 @@ func (l *lineReader) next() (line []byte, whole bool, err error) {
 		switch {
 		case err == nil:
 			return bytes.TrimRight(l.line, "\r\n"), size <= maxLine, nil
-		case err != bufio.ErrBufferFull:
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, false, err
 		case size > maxFlood:
 			return nil, false, errors.New("it wrote without end, and no newline")

@@ -167,7 +167,7 @@ func (d *Driver) running(ctx context.Context) (*child, error) {
 
 // waitError tells our own deadline from the caller's.
 func waitError(ctx context.Context, state string) error {
-	if context.Cause(ctx) == ErrTimeout {
+	if errors.Is(context.Cause(ctx), ErrTimeout) {
 		return fmt.Errorf("%w: %s", ErrTimeout, state)
 	}
 	return ctx.Err()

@@ -121,7 +121,6 @@ func (f *fixture) works(t *testing.T, name string) {
 
 func TestAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const document = "userdata: |\n  #!/bin/sh\n  exit\n"
 		f := newFixture(t, Config{}, answering(func(r request) string {
 			return strings.ReplaceAll(map[string]string{
 				"instance": `{"id":ID,"instance":{"userdata":"x"}}`,

@@ -44,7 +44,7 @@ func startProcess(config Config) (*process, error) {
 		status = cmd.Wait()
 		stderr.flush()
 		close(exited)
-		written.Close()
+		_ = written.Close()
 	}()
 	kill := sync.OnceFunc(func() {
 		select {
@@ -52,7 +52,7 @@ func startProcess(config Config) (*process, error) {
 		default:
 			killGroup(cmd)
 		}
-		stdout.Close()
+		_ = stdout.Close()
 	})
 	return &process{
 		stdin:  stdin,

@@ -5,31 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"vmw-cloudinit-metadata/driver/command"
+	"vmw-cloudinit-metadata/internal/testenv"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/metadata/metadatatest"
 )
 
 const vmUUID = "5012f6b4-1d7c-4b1e-9c3a-0242ac120002"
-
-// need returns a program's path, or ends the test if the machine has none.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is not installed, and CI must have it", program)
-		}
-		t.Skipf("%s is not installed", program)
-	}
-	return path
-}
 
 func open(t *testing.T, config command.Config) *command.Driver {
 	t.Helper()
@@ -44,7 +31,7 @@ func open(t *testing.T, config command.Config) *command.Driver {
 
 func example(t *testing.T, name string) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("../../examples/drivers", name))
+	path, err := filepath.Abs(filepath.Join("..", "..", "examples", "drivers", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +39,7 @@ func example(t *testing.T, name string) string {
 }
 
 func TestPythonExample(t *testing.T) {
-	need(t, "python3")
+	testenv.Need(t, "python3")
 	d := open(t, command.Config{Command: []string{example(t, "driver.py")}})
 	instance, err := d.Find(t.Context(), metadata.VM{Name: "web-7"})
 	if err != nil || instance.Network["address"] != "192.168.1.7/24" || instance.MetaData["hostname"] != "web-7" {
@@ -66,7 +53,7 @@ func TestPythonExample(t *testing.T) {
 }
 
 func TestShellExample(t *testing.T) {
-	need(t, "base64")
+	testenv.Need(t, "base64")
 	dir := t.TempDir()
 	document := "metadata:\n  hostname: \"web1\"\nuserdata: |\n  #!/bin/sh\n  printf 'a\\nb' # \\\n"
 	if err := os.WriteFile(filepath.Join(dir, vmUUID+".yaml"), []byte(document), 0o600); err != nil {
@@ -97,7 +84,7 @@ func TestNoSuchProgram(t *testing.T) {
 
 // A program that ends while its own child holds its pipes open is seen to end, with its status and its last words.
 func TestRealProcess(t *testing.T) {
-	sh := need(t, "sh")
+	sh := testenv.Need(t, "sh")[0]
 	lines := make(chan string, 10)
 	d := open(t, command.Config{
 		Command: []string{sh, "-c", `echo "greeting: $GREETING" >&2; echo '{"vmw-cloudinit-driver": 1}'; sleep 1000 & echo "child: $!" >&2; read -r line; exit 3`},
@@ -123,7 +110,7 @@ func TestRealProcess(t *testing.T) {
 }
 
 func TestCloseKills(t *testing.T) {
-	sh := need(t, "sh")
+	sh := testenv.Need(t, "sh")[0]
 	lines := make(chan string, 10)
 	d := open(t, command.Config{
 		Command: []string{sh, "-c", `trap '' TERM; echo '{"vmw-cloudinit-driver": 1}'; echo up >&2; exec sleep 1000`},
@@ -155,7 +142,7 @@ for line in sys.stdin:
 `
 
 func TestContract(t *testing.T) {
-	python := need(t, "python3")
+	python := testenv.Need(t, "python3")[0]
 	metadatatest.Run(t, metadatatest.Suite{New: func(t *testing.T, records []metadatatest.Record) metadata.Driver {
 		file := filepath.Join(t.TempDir(), "records.json")
 		data, err := json.Marshal(records)

@@ -184,7 +184,7 @@ func TestSeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := instance.MetaData; m["instance-id"] != "0123" || m["local-hostname"] != "no" || m["flag"] != true {
+	if m := instance.MetaData; m["instance-id"] != "0123" || m["local-hostname"] != "no" || m["flag"] != any(true) {
 		t.Errorf("meta-data is %v: want text as it is written, and true for yes", m)
 	}
 	if string(instance.UserData) != "#cloud-config\r\n\xff" || instance.VendorData != nil {

@@ -82,7 +82,7 @@ func (f *flights) find(ctx context.Context, vm metadata.VM) (*metadata.Instance,
 			return nil, fmt.Errorf("%w (%s)", ErrTimeout, f.timeout)
 		}
 	}
-	if c.err != nil && c.ctx.Err() == context.DeadlineExceeded && !isAnswer(c.err) {
+	if c.err != nil && errors.Is(c.ctx.Err(), context.DeadlineExceeded) && !isAnswer(c.err) {
 		return nil, fmt.Errorf("%w (%s)", ErrTimeout, f.timeout)
 	}
 	return c.instance, c.err

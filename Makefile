@@ -31,6 +31,14 @@ build: ## Build the programs into bin/
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/...
 
+.PHONY: cross
+cross: ## Build for the other systems and architectures that the programs are for
+	GOARCH=arm64 $(GOBUILD) -o /dev/null ./cmd/vmw-cloudinit-metadata
+	for target in linux/arm64 windows/amd64 freebsd/amd64; do \
+		GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) vet ./cmd/vmw-cloudinit-guest && \
+		GOOS=$${target%/*} GOARCH=$${target#*/} $(GOBUILD) -o /dev/null ./cmd/vmw-cloudinit-guest || exit 1; \
+	done
+
 .PHONY: test
 test: ## Check and test everything that this machine has the tools for
 	$(GO) vet ./...
@@ -72,10 +80,10 @@ cloud-init: ## Unpack Debian's cloud-init into .cache/ for tests that compare wi
 	test/cloud-init.sh .cache/cloud-init bookworm trixie
 
 .PHONY: guest-image
-guest-image: packages ## Build the guests of E2E_SUITES with our package in them (as root, on Debian)
+guest-image: packages ## Build the guests of E2E_SUITES with our packages in them (as root, on Debian)
 	test/image/install-tools.sh
 	for suite in $(E2E_SUITES); do \
-		test/image/build-guest.sh $$suite $(E2E)/$$suite dist/vmw-cloudinit-guest_*_amd64.deb || exit 1; \
+		test/image/build-guest.sh $$suite $(E2E)/$$suite dist/*_amd64.deb || exit 1; \
 	done
 
 .PHONY: e2e

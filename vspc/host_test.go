@@ -854,7 +854,7 @@ func BenchmarkIdleHost(b *testing.B) {
 		near, far := net.Pipe()
 		hosts[i] = vspc.NewHost(near, seen)
 		go func() { _, _ = fmt.Fprint(far, "\xff\xfd\xe8\xff\xfe\x25\xff\xfa\xe8\x47\xff\xf0") }()
-		go func() { _, _ = io.Copy(io.Discard, io.LimitReader(far, 3+3+30+13+3)) }()
+		go func() { _, _ = io.Copy(io.Discard, io.LimitReader(far, 3+3+28+13+3)) }()
 		if err := hosts[i].Handshake(b.Context()); err != nil {
 			b.Fatal(err)
 		}

@@ -21,6 +21,8 @@ func rules() []arch.Rule {
 	return []arch.Rule{
 		// Codecs and the words of the field: nothing but the standard library.
 		{Package: "internal/uuid", Pure: true},
+		{Package: "internal/nearest", Pure: true},
+		{Package: "internal/options", Pure: true, Imports: []string{"internal/nearest"}},
 		{Package: "metadata", Pure: true, Imports: []string{"internal/uuid"}},
 		{Package: "metadata/metadatatest", Imports: []string{"metadata"}},
 		{Package: "telnet", Pure: true},
@@ -28,22 +30,21 @@ func rules() []arch.Rule {
 		{Package: "packet", Pure: true},
 
 		// Formats: from text to data, and to what cloud-init reads.
-		{Package: "internal/nearest", Pure: true},
 		{Package: yaml11, Pure: true, Imports: []string{yaml}},
-		{Package: "vmfile", Pure: true, Imports: []string{"metadata", yaml11, yaml, "internal/nearest"}},
-		{Package: "nocloud", Pure: true, Imports: []string{"metadata", yaml11, yaml, "internal/nearest"}},
+		{Package: "vmfile", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
+		{Package: "nocloud", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
 		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "github.com/santhosh-tekuri/jsonschema/v6"}},
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		// Drivers: the format, and one engine each.
 		{Package: "internal/options", Pure: true, Imports: []string{"internal/nearest"}},
 		{Package: "internal/lru", Pure: true},
-		{Package: "driver/file", Imports: []string{"metadata", "metadata/layer", "vmfile"}},
+		{Package: "driver/file", Imports: []string{"internal/nearest", "internal/options", "metadata", "metadata/layer", "metadata/template", "vmfile"}},
 		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},
 		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
 		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
 		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
-		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru"}},
+		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru", "internal/nearest"}},
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "golang.org/x/time", "github.com/prometheus"}},
@@ -52,7 +53,7 @@ func rules() []arch.Rule {
 
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
-			"internal/server", "internal/uuid", "driver/...", "metadata/...", "nocloud/...", "vmfile", "vspc", "packet", "telnet",
+			"internal/...", "driver/...", "metadata/...", "nocloud/...", "vmfile", "vspc", "packet", "telnet",
 			yaml, cobra, "github.com/spf13/pflag", "github.com/prometheus", sys,
 		}},
 		{Package: "cmd/vmw-cloudinit-guest", Flags: true, Imports: []string{"internal/guest", "internal/tty", "packet", "nocloud/seed"},
@@ -61,8 +62,10 @@ func rules() []arch.Rule {
 		// What keeps the house in order.
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
+		{Package: "internal/tty/ttytest", Imports: []string{sys}},
+		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11}},
 		{Package: "internal/testenv/skips", Flags: true},
-		{Package: "test/e2e"},
+		{Package: "test/..."},
 	}
 }
 

@@ -278,7 +278,7 @@ func (d *Decoder) scalar(path string, n *yaml.Node) any {
 	switch tag := n.ShortTag(); {
 	case tagged && tag == "!!binary":
 		return d.binary(path, n)
-	case tagged && tag == "!!str" || !tagged && !isPlain(n) || n.Tag == "!":
+	case tagged && tag == "!!str" || !tagged && !isPlain(n):
 		return n.Value
 	case tagged && tag != "!!null" && tag != "!!bool" && tag != "!!int" && tag != "!!float" && tag != "!!timestamp":
 		d.Report(n, path, "has a tag that is not understood: put the value in quotes if the ! is part of it")

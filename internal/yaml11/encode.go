@@ -217,6 +217,9 @@ func isSafePlain(text string) bool {
 	if _, err := strconv.ParseInt(text, 0, 64); err == nil {
 		return false
 	}
+	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0b") { // PyYAML fails at "0x_"
+		return false
+	}
 	value, err := Resolve(text)
 	return err == nil && value == any(text) && !isTimestamp(text)
 }

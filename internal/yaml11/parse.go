@@ -38,8 +38,12 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Parse returns the root node of the one document in data, nil if there is none. Its error is an *Error.
+// Parse returns the root node of the one document in data, YAML or JSON; nil if there is none. Its error is an
+// *Error.
 func Parse(data []byte) (*yaml.Node, error) {
+	if isJSON(data) {
+		return parseJSON(data)
+	}
 	if err := checkText(data); err != nil {
 		return nil, err
 	}

@@ -200,6 +200,9 @@ func sections(text string) map[string]string {
 		}
 		out[name] += line + "\n"
 	}
+	for name, text := range out {
+		out[name] = strings.TrimSpace(text)
+	}
 	return out
 }
 

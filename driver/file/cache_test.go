@@ -1,0 +1,173 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/vmfile"
+)
+
+// counting returns a driver for directory that counts its parses.
+func counting(t *testing.T, config Config) (*Driver, *atomic.Int64) {
+	t.Helper()
+	driver, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { driver.Close() })
+	var parses atomic.Int64
+	driver.cache.parse = func(name string, data []byte) (*metadata.Instance, error) {
+		parses.Add(1)
+		return vmfile.Parse(name, data)
+	}
+	return driver, &parses
+}
+
+func writeFiles(t *testing.T, n int) string {
+	t.Helper()
+	directory := t.TempDir()
+	for i := range n {
+		text := fmt.Sprintf("metadata:\n  hostname: web%d\n", i)
+		if err := os.WriteFile(filepath.Join(directory, fmt.Sprintf("web%d.yaml", i)), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return directory
+}
+
+func TestTenThousandVMsCostTenThousandParses(t *testing.T) {
+	const vms = 10_000
+	driver, parses := counting(t, Config{Directory: writeFiles(t, vms)})
+	var wg sync.WaitGroup
+	for range 3 { // each VM asks three times, some at once
+		for part := range 8 {
+			wg.Go(func() {
+				for i := part; i < vms; i += 8 {
+					want := fmt.Sprintf("web%d", i)
+					inst, err := driver.Find(t.Context(), metadata.VM{Name: want})
+					if err != nil || inst.MetaData["hostname"] != want {
+						t.Errorf("%s: got %v, %v", want, inst, err)
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if got := parses.Load(); got != vms {
+		t.Errorf("%d parses, want %d", got, vms)
+	}
+}
+
+func TestBrokenFileIsParsedOnce(t *testing.T) {
+	directory := t.TempDir()
+	if err := os.WriteFile(filepath.Join(directory, "a.yaml"), []byte("a: ["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	driver, parses := counting(t, Config{Directory: directory})
+	for range 3 {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: "a"}); !errors.Is(err, metadata.ErrInvalid) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if got := parses.Load(); got != 1 {
+		t.Errorf("%d parses, want 1", got)
+	}
+}
+
+func TestCacheKeepsToItsLimit(t *testing.T) {
+	const limit = 10 * (entryCost + 100)
+	driver, parses := counting(t, Config{Directory: writeFiles(t, 50), CacheBytes: limit})
+	find := func(i int) {
+		t.Helper()
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprintf("web%d", i)}); err != nil {
+			t.Fatal(err)
+		}
+		if driver.cache.size > limit || driver.cache.recent.Len() != len(driver.cache.entries) {
+			t.Fatalf("%d bytes in %d entries, %d in the list; the limit is %d", driver.cache.size, len(driver.cache.entries), driver.cache.recent.Len(), limit)
+		}
+	}
+	for i := range 50 {
+		find(i)
+		find(0) // always in use: never dropped
+	}
+	if got := parses.Load(); got != 50 {
+		t.Errorf("%d parses, want 50", got)
+	}
+	find(1)
+	if got := parses.Load(); got != 51 {
+		t.Errorf("%d parses, want 51: one for the file that was dropped", got)
+	}
+}
+
+func TestNoCache(t *testing.T) {
+	driver, parses := counting(t, Config{Directory: writeFiles(t, 1), CacheBytes: -1})
+	for range 3 {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: "web0"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := parses.Load(); got != 3 || driver.cache.size != 0 {
+		t.Errorf("%d parses and %d bytes kept, want 3 and 0", got, driver.cache.size)
+	}
+}
+
+func TestStatIsTrustedOnceItSettled(t *testing.T) {
+	info, err := os.Stat(writeFiles(t, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Duration]bool{-time.Hour: false, 0: false, settleTime: false, settleTime + time.Second: true} {
+		if got := isSettled(info, changeTime(info).Add(after)); got != want {
+			t.Errorf("%v after the change: %v, want %v", after, got, want)
+		}
+	}
+}
+
+func TestFindReturnsWhileTheFileSystemHangs(t *testing.T) {
+	driver, _ := counting(t, Config{Directory: writeFiles(t, 1)})
+	hang, hangs := make(chan struct{}), make(chan struct{})
+	driver.cache.parse = func(string, []byte) (*metadata.Instance, error) {
+		close(hangs)
+		<-hang
+		return &metadata.Instance{}, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error)
+	go func() {
+		_, err := driver.Find(ctx, metadata.VM{Name: "web0"})
+		first <- err
+	}()
+	<-hangs
+	for range 2 * maxBusy { // these wait for the first, and free their places when they give up
+		second, cancelSecond := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			_, err := driver.Find(second, metadata.VM{Name: "web0"})
+			done <- err
+		}()
+		cancelSecond()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Fatalf("a second look-up: %v", err)
+		}
+	}
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first look-up: %v", err)
+	}
+	if _, err := driver.Find(t.Context(), metadata.VM{Name: "web1"}); !errors.Is(err, metadata.ErrNotFound) {
+		t.Errorf("another VM's look-up: %v", err)
+	}
+	close(hang)
+	if _, err := driver.Find(t.Context(), metadata.VM{Name: "web0"}); err != nil {
+		t.Errorf("after the file system is back: %v", err)
+	}
+}

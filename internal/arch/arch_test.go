@@ -37,7 +37,6 @@ func rules() []arch.Rule {
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		// Drivers: the format, and one engine each.
-		{Package: "internal/options", Pure: true, Imports: []string{"internal/nearest"}},
 		{Package: "internal/lru", Pure: true},
 		{Package: "driver/file", Imports: []string{"internal/nearest", "internal/options", "metadata", "metadata/layer", "metadata/template", "vmfile"}},
 		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},

@@ -123,6 +123,31 @@ func TestKeysWithDots(t *testing.T) {
 	}
 }
 
+func TestLocateLine(t *testing.T) {
+	lower := parse(t, "a.yaml", "userdata: |\n  #cloud-config\n  a: 1\n")
+	upper := parse(t, "b.yaml", "userdata: |\n  #cloud-config\n  b: 1\n  bb: 2\n")
+	merged, err := layer.Merge(lower, parse(t, "x", "{}"), upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for i, line := range strings.Split(string(merged.UserData), "\n") {
+		found[line] = merged.Origin.(metadata.LineOrigin).LocateLine("userdata", i+1, 1)
+	}
+	for line, want := range map[string]string{"a: 1": "a.yaml:3:3", "b: 1": "b.yaml:3:3", "bb: 2": "b.yaml:4:3", "MIME-Version: 1.0": ""} {
+		if found[line] != want {
+			t.Errorf("%q is at %q, want %q", line, found[line], want)
+		}
+	}
+	merged, err = layer.Merge(parse(t, "x", "{}"), upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := merged.Origin.(metadata.LineOrigin).LocateLine("userdata", 2, 2); got != "b.yaml:3:4" {
+		t.Errorf("of one layer alone: %q", got)
+	}
+}
+
 func TestBadGzip(t *testing.T) {
 	bad := parse(t, "web1.yaml", "userdata: !!binary H4sIAAAAAAAAA/8=\n")
 	_, err := layer.Merge(parse(t, "site.yaml", site), bad)

@@ -39,6 +39,7 @@ func combine(parts []part, from *origin) ([]byte, error) {
 	case 0:
 		return nil, nil
 	case 1:
+		from.parts = append(from.parts, messagePart{section: parts[0].section, origin: parts[0].origin})
 		return parts[0].data, nil
 	}
 	hash := sha256.New()
@@ -54,8 +55,13 @@ func combine(parts []part, from *origin) ([]byte, error) {
 	boundary := fmt.Sprintf("layers-%x", hash.Sum(nil)[:16])
 	var message bytes.Buffer
 	fmt.Fprintf(&message, "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"%s\"\n", boundary)
-	for _, body := range bodies {
+	for i, body := range bodies {
 		fmt.Fprintf(&message, "\n--%s\n", boundary)
+		if headers, whole := bytes.CutSuffix(body, parts[i].data); whole { // not encoded
+			first := bytes.Count(message.Bytes(), []byte("\n")) + bytes.Count(headers, []byte("\n")) + 1
+			last := first + bytes.Count(parts[i].data, []byte("\n"))
+			from.parts = append(from.parts, messagePart{parts[i].section, parts[i].origin, first, last})
+		}
 		message.Write(body) // the newline before a boundary belongs to it (RFC 2046, 5.1.1)
 	}
 	fmt.Fprintf(&message, "\n--%s--\n", boundary)

@@ -11,6 +11,7 @@ import (
 // origin finds which layer a value came from, and asks that layer's own.
 type origin struct {
 	sources []source // the later over the earlier
+	parts   []messagePart
 	top     []metadata.Origin
 }
 
@@ -57,6 +58,30 @@ func (o *origin) Locate(path string) string {
 		return ""
 	}
 	return o.top[len(o.top)-1].Locate(path)
+}
+
+// messagePart is a source of user-data or vendor-data, and which lines of the message it became.
+type messagePart struct {
+	section     string
+	origin      metadata.Origin
+	first, last int // of the message's lines; last is 0 if the source is the whole
+}
+
+// LocateLine implements metadata.LineOrigin. Of a message it finds the lines that stand in it as they are.
+func (o *origin) LocateLine(path string, line, column int) string {
+	for _, p := range o.parts {
+		lines, ok := p.origin.(metadata.LineOrigin)
+		if !ok || p.section != path {
+			continue
+		}
+		if p.last == 0 {
+			return lines.LocateLine(path, line, column)
+		}
+		if line >= p.first && line <= p.last {
+			return lines.LocateLine(path, line-p.first+1, column)
+		}
+	}
+	return ""
 }
 
 // has says whether there is a value at path. A key may have dots in it.

@@ -75,6 +75,10 @@ check-packages: ## Look at the packages in dist/ (needs lintian, rpm, man-db, sy
 $(NFPM):
 	GOBIN=$(@D) GOFLAGS= $(GO) -C packaging/tools install github.com/goreleaser/nfpm/v2/cmd/nfpm
 
+.PHONY: cloud-init
+cloud-init: ## Unpack Debian's cloud-init into .cache/ for tests that compare with it (on Debian; installs nothing)
+	test/cloud-init.sh .cache/cloud-init bookworm trixie
+
 .PHONY: guest-image
 guest-image: packages ## Build the guests of E2E_SUITES with our packages in them (as root, on Debian)
 	test/image/install-tools.sh

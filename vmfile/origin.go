@@ -9,6 +9,7 @@ import (
 type origin struct {
 	name   string
 	places []place
+	blocks []place // first line and indentation of texts
 }
 
 type place struct {
@@ -33,6 +34,16 @@ func (o *origin) Locate(path string) string {
 		}
 		path = path[:max(0, strings.LastIndexByte(path, '.'))]
 	}
+}
+
+// LocateLine implements metadata.LineOrigin.
+func (o *origin) LocateLine(path string, line, column int) string {
+	for _, b := range o.blocks {
+		if b.path == path {
+			return position(o.name, int(b.line)+line-1, int(b.column)+column)
+		}
+	}
+	return ""
 }
 
 func position(name string, line, column int) string {

@@ -37,12 +37,13 @@ func rules() []arch.Rule {
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		// Drivers: the format, and one engine each.
-		{Package: "driver/file", Imports: []string{"internal/nearest", "metadata", "internal/options", "vmfile"}},
-		{Package: "driver/command", Imports: []string{"metadata", "internal/options", "vmfile"}},
-		{Package: "driver/http", Imports: []string{"metadata", "internal/options", "vmfile"}},
-		{Package: "driver/postgres", Imports: []string{"metadata", "internal/options", "vmfile", "github.com/jackc/pgx/v5"}},
-		{Package: "driver/etcd", Imports: []string{"metadata", "internal/options", "vmfile", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
-		{Package: "metadata/...", Imports: []string{"metadata", "golang.org/x/sync", "golang.org/x/time"}},
+		{Package: "internal/lru", Pure: true},
+		{Package: "driver/file", Imports: []string{"internal/nearest", "internal/options", "metadata", "metadata/layer", "metadata/template", "vmfile"}},
+		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},
+		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
+		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
+		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
+		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru", "internal/nearest"}},
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "golang.org/x/time", "github.com/prometheus"}},

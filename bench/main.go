@@ -135,7 +135,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	defer func() {
 		if b.work != "" {
-			os.RemoveAll(b.work)
+			_ = os.RemoveAll(b.work) // what is left says so in its name
 		}
 	}()
 	if err := b.setUp(*out, *program, *small); err != nil {

@@ -250,12 +250,12 @@ func (b *bench) idle(of string, names []string) error {
 				}
 				o := &one{kind: kind, server: server, fleet: fleet}
 				all = append(all, o)
-				if _, o.empty, err = server.memory(); err != nil {
+				if o.empty, err = server.memory(); err != nil {
 					return err
 				}
 			}
 			note := func(o *one, phase string, vms int) error {
-				_, pss, err := o.server.memory()
+				pss, err := o.server.memory()
 				if err != nil {
 					return o.server.failed(err)
 				}

@@ -130,11 +130,10 @@ func freeAddress() (string, error) {
 // cpu is the processor's time that the server has used so far.
 func (s *server) cpu() (time.Duration, error) { return load.CPU(s.cmd.Process.Pid) }
 
-// memory is what the kernel counts of the server's, in bytes: the whole resident set, and its proportional part of
-// what it shares.
-func (s *server) memory() (rss, pss float64, err error) {
+// memory is the server's proportional set size in bytes: what it shares with other processes counts in part.
+func (s *server) memory() (float64, error) {
 	values, err := kilobytes(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
-	return values["Rss"], values["Pss"], err
+	return values["Pss"], err
 }
 
 // slab is what the kernel's own objects take, sockets among them, in bytes.
@@ -212,12 +211,14 @@ func (f *fleet) call(method string, args, reply any) error {
 
 func (f *fleet) storm(args load.StormArgs) (load.StormReply, error) {
 	var reply load.StormReply
-	return reply, f.call("Storm", args, &reply)
+	err := f.call("Storm", args, &reply)
+	return reply, err
 }
 
 func (f *fleet) disconnect() error { return f.call("Disconnect", load.Nothing{}, &load.Nothing{}) }
 
 func (f *fleet) steady(args load.SteadyArgs) (load.SteadyReply, error) {
 	var reply load.SteadyReply
-	return reply, f.call("Steady", args, &reply)
+	err := f.call("Steady", args, &reply)
+	return reply, err
 }

@@ -11,8 +11,8 @@ import (
 	"vmw-cloudinit-metadata/vspc"
 )
 
-// secret is what every GOAHEAD of the floor's carries: it checks none.
-const secret = "\x01\x02\x03\x04\x05\x06\x07\x08"
+// ticket is the secret that every GOAHEAD of the floor's carries: it checks none.
+const ticket = "\x01\x02\x03\x04\x05\x06\x07\x08"
 
 // Telnet answers lines inside a telnet stream, and says on the wire what an ESXi host waits for: options, the proxy's
 // consent, vMotion's answers. It keeps no state of a VM and believes everything, so it is no server of any use.
@@ -127,9 +127,9 @@ func (p *port) command(params []byte) {
 	case vspc.CmdDoProxy:
 		p.out = vspc.Append(p.out, vspc.WillProxy{})
 	case vspc.CmdVMotionBegin:
-		p.out = vspc.Append(p.out, vspc.VMotionGoAhead{SequenceAndSecret: slices.Concat(rest, []byte(secret))})
+		p.out = vspc.Append(p.out, vspc.VMotionGoAhead{SequenceAndSecret: slices.Concat(rest, []byte(ticket))})
 	case vspc.CmdVMotionPeer:
-		p.out = vspc.Append(p.out, vspc.VMotionPeerOK{Sequence: rest[:max(len(rest)-len(secret), 0)]})
+		p.out = vspc.Append(p.out, vspc.VMotionPeerOK{Sequence: rest[:max(len(rest)-len(ticket), 0)]})
 	default:
 	}
 }

@@ -58,6 +58,16 @@ func rules() []arch.Rule {
 		{Package: "cmd/vmw-cloudinit-guest", Flags: true, Imports: []string{"internal/guest", "internal/tty", "packet", "nocloud/seed"},
 			Forbidden: []string{"net/http", "crypto/tls"}},
 
+		// The benchmark takes the host's end from the project, and of the server only the program.
+		{Package: "bench", Flags: true, Imports: []string{"bench/...", sys}},
+		{Package: "bench/answers"},
+		{Package: "bench/plot", Pure: true},
+		{Package: "bench/stats", Pure: true},
+		{Package: "bench/report", Imports: []string{"bench/plot", "bench/stats"}},
+		{Package: "bench/inventory", Imports: []string{"vspc"}},
+		{Package: "bench/floor", Imports: []string{"bench/answers", "telnet", "vspc", sys}},
+		{Package: "bench/load", Imports: []string{"bench/answers", "bench/inventory", "bench/stats", "vspc", sys}},
+
 		// What keeps the house in order.
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},

@@ -49,6 +49,7 @@ func rules() []arch.Rule {
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "golang.org/x/time", "github.com/prometheus"}},
 		{Package: "internal/tty", Imports: []string{sys}},
 		{Package: "internal/guest", Logs: true, Imports: []string{"packet", "nocloud/seed", "internal/tty"}},
+		{Package: "internal/guest/guesttest", Imports: []string{"packet"}},
 
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{

@@ -20,7 +20,7 @@ import (
 )
 
 // MaxSize is the largest file that is read, in bytes. User-data of clouds is at most 64 KiB, and some megabytes
-// where scripts carry archives; parsing can take a hundred times the memory of the file.
+// where scripts carry archives; the worst that can be written takes two hundred times its size to parse.
 const MaxSize = 4 << 20
 
 // Parse returns the data in a file. name stands for the file in positions ("web1.yaml:12:5"). The error joins a

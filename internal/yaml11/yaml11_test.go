@@ -156,6 +156,7 @@ func TestBombs(t *testing.T) {
 		{"mappings", chain("a0: &a0 {x: y}\n", "NEW: &NEW {a: *OLD, b: *OLD}\n"), tooBig},
 		{"merges", chain("a0: &a0 {}\n", "NEW: &NEW {<<: [*OLD, *OLD]}\n"), tooBig},
 		{"text", "a: &a '" + strings.Repeat("x", 1<<20) + "'\nb: [" + strings.Repeat("*a,", 1000) + "]\n", tooBig},
+		{"JSON", "[" + strings.Repeat("1,", 1<<21) + "1]", "has more than 100000 values"},
 		{"depth", strings.Repeat("[", 100) + strings.Repeat("]", 100), "nested more than 64 levels deep"},
 		{"block depth", strings.Repeat("- ", 100), "nested more than 64 levels deep"},
 		{"depth by aliases", "a: &a " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "\nb: " + strings.Repeat("[", 40) + "*a" + strings.Repeat("]", 40), "nested more than 64 levels deep"},

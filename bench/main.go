@@ -81,7 +81,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	rounds := flags.Int("rounds", 0, "how many `turns` (0: 5, or 2 with -small)")
 	out := flags.String("out", "bench/out", "`directory` of the report")
 	program := flags.String("server", "", "the server's `program` (default: built from the source in this directory)")
-	former := flags.String("compare", "", "print the figures beside those of this former report, a JSON `file`")
+	against := flags.String("against", "", "measure this other build of the server's `program` too, in turn, as \"former\"")
+	then := flags.String("compare", "", "print the figures beside those of this former report, a JSON `file`")
 	list := flags.Bool("list", false, "list the cases and servers, and measure nothing")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -89,7 +90,11 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("no arguments are taken, and there is %q", flags.Arg(0))
 	}
-	b := &bench{sizes: fullSizes(), kinds: serverKinds(), log: stderr, begin: time.Now()}
+	kinds := serverKinds()
+	if *against != "" {
+		kinds = slices.Insert(kinds, 1, formerKind(*against))
+	}
+	b := &bench{sizes: fullSizes(), kinds: kinds, log: stderr, begin: time.Now()}
 	if *small {
 		b.sizes = smallSizes()
 	}
@@ -127,9 +132,9 @@ func run(args []string, stdout, stderr io.Writer) error {
 		}
 		return nil
 	}
-	var then *report.Report
-	if *former != "" {
-		if then, err = report.Read(*former); err != nil {
+	var formerReport *report.Report
+	if *then != "" {
+		if formerReport, err = report.Read(*then); err != nil {
 			return err
 		}
 	}
@@ -146,7 +151,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("%s: %w", c.Name, err)
 		}
 	}
-	return b.write(*out, shown, then, stdout)
+	return b.write(*out, shown, formerReport, stdout)
 }
 
 // setUp finds or makes what the cases need.

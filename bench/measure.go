@@ -45,23 +45,28 @@ func (b *bench) prepare(vms, userDataSize int) (serverConf, error) {
 	if err := set.Save(conf.answers); err != nil {
 		return conf, err
 	}
-	for _, kind := range b.selected([]string{ours}) {
-		server, fleet, err := b.launch(kind, conf, false)
-		if err != nil {
-			return conf, err
-		}
-		err = fleet.call("Sample", conf.answers, &load.Nothing{})
-		fleet.stop()
-		server.stop()
-		if err != nil {
-			return conf, err
-		}
-		if err := sameUserData(conf.answers, userData); err != nil {
+	if b.server != "" {
+		if err := b.sample(conf, userData); err != nil {
 			return conf, err
 		}
 	}
 	b.prepared = append(b.prepared, name)
 	return conf, nil
+}
+
+// sample takes the floors' answers from ours.
+func (b *bench) sample(conf serverConf, userData []byte) error {
+	server, fleet, err := b.launch(b.kind(ours), conf, false)
+	if err != nil {
+		return err
+	}
+	err = fleet.call("Sample", conf.answers, &load.Nothing{})
+	fleet.stop()
+	server.stop()
+	if err != nil {
+		return err
+	}
+	return sameUserData(conf.answers, userData)
 }
 
 // sameUserData checks that what ours answers is what is in the file: else nothing that follows is worth measuring.
@@ -81,7 +86,11 @@ func sameUserData(directory string, userData []byte) error {
 func (b *bench) selected(names []string) []serverKind {
 	var kinds []serverKind
 	for _, kind := range b.kinds {
-		if slices.Contains(names, kind.name) && (len(b.only) == 0 || slices.Contains(b.only, kind.name)) {
+		name := kind.name
+		if name == former { // goes with ours
+			name = ours
+		}
+		if slices.Contains(names, name) && (len(b.only) == 0 || slices.Contains(b.only, name)) {
 			kinds = append(kinds, kind)
 		}
 	}

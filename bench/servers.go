@@ -5,6 +5,8 @@ package main
 import (
 	"encoding/json"
 	"strconv"
+
+	"vmw-cloudinit-metadata/bench/report"
 )
 
 // serverConf is what a case wants of a server.
@@ -26,12 +28,20 @@ type serverKind struct {
 
 // The names of the servers that are compared.
 const (
-	ours        = "ours"
+	ours        = report.Ours
+	former      = "former" // another build of ours
 	floorTelnet = "floor, telnet"
 	floorLines  = "floor"
 	floorEpoll  = "floor, epoll"
 	floorEpoll2 = "floor, epoll ×2"
 )
+
+// formerKind is the build of ours at a path.
+func formerKind(path string) serverKind {
+	return serverKind{name: former, hosts: true, command: func(b *bench, conf serverConf, address string) ([]string, error) {
+		return program(path, b, conf, address)
+	}}
+}
 
 // uri is the ports' service URI.
 const uri = "bench"
@@ -47,7 +57,9 @@ func serverKinds() []serverKind {
 		}
 	}
 	return []serverKind{
-		{name: ours, hosts: true, command: oursCommand},
+		{name: ours, hosts: true, command: func(b *bench, conf serverConf, address string) ([]string, error) {
+			return program(b.server, b, conf, address)
+		}},
 		{name: floorTelnet, hosts: true, exact: true, command: floorRole("telnet")},
 		{name: floorLines, exact: true, command: floorRole("lines")},
 		{name: floorEpoll, exact: true, command: floorRole("epoll")},
@@ -55,12 +67,13 @@ func serverKinds() []serverKind {
 	}
 }
 
-func oursCommand(b *bench, conf serverConf, address string) ([]string, error) {
+// program is how a build of the project's own server is started.
+func program(name string, b *bench, conf serverConf, address string) ([]string, error) {
 	options, err := json.Marshal(map[string]string{"directory": conf.files})
 	if err != nil {
 		return nil, err
 	}
-	command := []string{b.server, "run", "--uri", uri, "--driver", "file", "--driver-opts", string(options),
+	command := []string{name, "run", "--uri", uri, "--driver", "file", "--driver-opts", string(options),
 		"--listen", address, "--log-level", "warn"}
 	if conf.tls {
 		command = append(command, "--tls-cert", b.certificate, "--tls-key", b.certificate)

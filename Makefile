@@ -63,6 +63,10 @@ $(GOLANGCI):
 fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	test/fuzz.sh $(FUZZTIME) $(FUZZPARALLEL)
 
+.PHONY: bench
+bench: ## Measure the server beside the floors, on Linux; BENCHFLAGS=-small is short, -h lists others
+	$(GO) run ./bench $(BENCHFLAGS)
+
 .PHONY: packages
 packages: $(NFPM) ## Make deb and rpm of the guest and the server in dist/
 	rm -rf dist
@@ -74,6 +78,10 @@ check-packages: ## Look at the packages in dist/ (needs lintian, rpm, man-db, sy
 
 $(NFPM):
 	GOBIN=$(@D) GOFLAGS= $(GO) -C packaging/tools install github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+.PHONY: cloud-init
+cloud-init: ## Unpack Debian's cloud-init into .cache/ for tests that compare with it (on Debian; installs nothing)
+	test/cloud-init.sh .cache/cloud-init bookworm trixie
 
 .PHONY: guest-image
 guest-image: packages ## Build the guests of E2E_SUITES with our packages in them (as root, on Debian)

@@ -10,6 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
+	"strings"
+	"unicode"
 
 	"vmw-cloudinit-metadata/internal/uuid"
 )
@@ -70,6 +73,14 @@ type Origin interface {
 	Locate(path string) string
 }
 
+// LineOrigin is an Origin that can also find a line within a text value.
+type LineOrigin interface {
+	Origin
+	// LocateLine returns the place in the source of a line and column, which count from 1, of the text value at path; ""
+	// if the text does not stand in the source line by line.
+	LocateLine(path string, line, column int) string
+}
+
 // Driver finds a VM's data. It is the extension point of the project.
 type Driver interface {
 	// Find returns the data of vm. Many calls run at once, for different VMs and for the same one. Find returns
@@ -128,8 +139,11 @@ type DataError struct {
 
 func (e *DataError) Error() string {
 	text := e.Problem
-	if e.Path != "" {
-		text = e.Path + ": " + text
+	if path := e.Path; path != "" {
+		if strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			path = strconv.Quote(path) // keys are the document's own: they must not break the line
+		}
+		text = path + ": " + text
 	}
 	if e.Origin != "" {
 		text = e.Origin + ": " + text

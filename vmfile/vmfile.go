@@ -6,6 +6,7 @@
 package vmfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,7 +37,7 @@ func Parse(name string, data []byte) (*metadata.Instance, error) {
 		}
 		return nil, dataError(name, problem)
 	}
-	p := parser{origin: &origin{name: name}}
+	p := parser{data: data, origin: &origin{name: name}}
 	p.values = yaml11.Decoder{JSON: true, Literal: isText, Visit: p.origin.add}
 	inst := p.file(root)
 	if problems := p.values.Problems(); len(problems) > 0 {
@@ -62,6 +63,7 @@ var topLevel = []string{"metadata", "network", "userdata", "vendordata"}
 var metadataKeys = []string{"ami-id", "availability-zone", "hostname", "instance-id", "local-hostname", "public-keys", "region", "tags"}
 
 type parser struct {
+	data   []byte
 	values yaml11.Decoder
 	origin *origin
 }
@@ -171,6 +173,7 @@ func (p *parser) document(e yaml11.Entry) []byte {
 	}
 	switch v := value.(type) {
 	case string:
+		p.block(e.Key, e.Value)
 		return trimBlankLines(v)
 	case []byte:
 		return v
@@ -185,6 +188,27 @@ func (p *parser) document(e yaml11.Entry) []byte {
 	}
 	return nil
 }
+
+// block notes where the lines of a text stand in the file, if it is written line by line (after a |).
+func (p *parser) block(path string, n *yaml.Node) {
+	if n.Kind != yaml.ScalarNode || n.Style&yaml.LiteralStyle == 0 {
+		return
+	}
+	line, source := 0, bytes.Split(p.data, []byte("\n"))
+	for text := range strings.Lines(n.Value) {
+		line++
+		if strings.TrimSpace(text) == "" {
+			continue
+		}
+		if at := n.Line + line - 1; at < len(source) {
+			indent := leadingBlanks(string(source[at])) - leadingBlanks(text)
+			p.origin.blocks = append(p.origin.blocks, place{path: path, line: int32(n.Line + line), column: int32(indent)})
+		}
+		return
+	}
+}
+
+func leadingBlanks(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
 
 // trimBlankLines takes the blank lines from both ends of a text. The last line keeps its end. Nil if nothing is
 // left.
@@ -235,41 +259,4 @@ func isText(path string) bool {
 		}
 	}
 	return false
-}
-
-// origin holds the place of each value, in the order of the file.
-type origin struct {
-	name   string
-	places []place
-}
-
-type place struct {
-	path         string
-	line, column int32
-}
-
-func (o *origin) add(path string, line, column int) {
-	o.places = append(o.places, place{path: path, line: int32(line), column: int32(column)})
-}
-
-// Locate implements metadata.Origin.
-func (o *origin) Locate(path string) string {
-	for {
-		for _, p := range o.places {
-			if p.path == path {
-				return position(o.name, int(p.line), int(p.column))
-			}
-		}
-		if path == "" {
-			return o.name
-		}
-		path = path[:max(0, strings.LastIndexByte(path, '.'))]
-	}
-}
-
-func position(name string, line, column int) string {
-	if line == 0 {
-		return name
-	}
-	return fmt.Sprintf("%s:%d:%d", name, line, column)
 }

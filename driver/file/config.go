@@ -22,10 +22,14 @@ type Config struct {
 	// CacheBytes bounds the memory for files that have been read, roughly. 0 means DefaultCacheBytes; -1 means that
 	// no file is kept.
 	CacheBytes int64 `json:"cache-bytes,omitempty"`
+	// Templates fills in {{ .VM.Name }} and the like, as package metadata/template has it.
+	Templates bool `json:"templates,omitempty"`
+	// DefaultsForAll gives VMs that have no file what is in defaults.yaml. Without it they are not found.
+	DefaultsForAll bool `json:"defaults-for-all,omitempty"`
 }
 
 // options are the keys that ParseConfig knows.
-func options() []string { return []string{"directory", "cache-bytes"} }
+func options() []string { return []string{"directory", "cache-bytes", "templates", "defaults-for-all"} }
 
 // ParseConfig reads a Config from a JSON object, as a command line has it. Unknown keys are errors.
 func ParseConfig(data json.RawMessage) (Config, error) {

@@ -1,6 +1,7 @@
 // Package file is the driver for data in a directory: one file for each VM, in the format of package vmfile.
 //
-// A VM's file is <VC UUID>.yaml, else <VM name>.yaml; .yml does as well. It is read anew when it has changed, so that
+// A VM's file is <VC UUID>.yaml, else <VM name>.yaml; .yml does as well. What is in defaults.yaml, if there is one, lies
+// below each VM's own, merged as package metadata/layer has it. A file is read anew when it has changed, so that
 // an edited file is served at the next request, and not before.
 package file
 
@@ -16,6 +17,8 @@ import (
 	"sync/atomic"
 
 	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/metadata/layer"
+	"vmw-cloudinit-metadata/metadata/template"
 )
 
 // maxBusy is how many look-ups are in the file system at once. When a network file system hangs, no more goroutines
@@ -28,6 +31,7 @@ var errClosed = errors.New("file: the driver is closed")
 // Driver finds VMs' data in a directory. Its methods may be called at once.
 type Driver struct {
 	directory string
+	config    Config
 	busy      chan struct{}
 	cache     *cache
 	closed    atomic.Bool
@@ -50,7 +54,7 @@ func New(config Config) (*Driver, error) {
 	if config.CacheBytes == 0 {
 		config.CacheBytes = DefaultCacheBytes
 	}
-	d := &Driver{directory: directory, busy: make(chan struct{}, maxBusy), cache: newCache(config.CacheBytes)}
+	d := &Driver{directory: directory, config: config, busy: make(chan struct{}, maxBusy), cache: newCache(config.CacheBytes)}
 	root, err := d.open()
 	if err != nil {
 		return nil, err
@@ -106,6 +110,20 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	}
 	defer root.Close()
 	names := fileNames(vm)
+	inst, err := d.first(ctx, root, names)
+	switch {
+	case err != nil:
+		return nil, err
+	case inst != nil || d.config.DefaultsForAll:
+		return d.complete(ctx, root, vm, inst)
+	case len(names) == 0:
+		return nil, fmt.Errorf("file: no UUID, and no name that a file can have: %w", metadata.ErrNotFound)
+	}
+	return nil, fmt.Errorf("file: none of %q in %s: %w", names, d.directory, metadata.ErrNotFound)
+}
+
+// first returns what is in the first of the files that is there; nil if none is.
+func (d *Driver) first(ctx context.Context, root *os.Root, names []string) (*metadata.Instance, error) {
 	for _, name := range names {
 		info, err := root.Stat(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -116,10 +134,29 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 		}
 		return d.cache.get(ctx, source{d, root, name}, info)
 	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("file: no UUID, and no name that a file can have: %w", metadata.ErrNotFound)
+	return nil, nil
+}
+
+// complete puts the defaults below a VM's data, which may be nil, and fills in the templates.
+func (d *Driver) complete(ctx context.Context, root *os.Root, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, error) {
+	inst, err := d.first(ctx, root, defaultsNames())
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("file: none of %q in %s: %w", names, d.directory, metadata.ErrNotFound)
+	switch {
+	case inst == nil && own == nil:
+		return nil, fmt.Errorf("file: neither a file of the VM nor %q in %s: %w", defaultsNames(), d.directory, metadata.ErrNotFound)
+	case inst == nil:
+		inst = own
+	case own != nil:
+		if inst, err = layer.Merge(inst, own); err != nil {
+			return nil, err
+		}
+	}
+	if d.config.Templates {
+		return template.Expand(vm, inst)
+	}
+	return inst, nil
 }
 
 // open opens the directory, each time anew: a directory that was swapped for another, or is back on its mount,

@@ -12,7 +12,8 @@ import (
 )
 
 // All implements metadata.Lister: the files of VMs, in the order of their names. Files that are no VM's (a name that
-// starts with a dot, another extension, defaults.yaml) are left out. Each file is read, past the cache.
+// starts with a dot, another extension, defaults.yaml) are left out. Each file is read, past the cache; defaults and
+// templates are as Find has them, with a stand-in for what the file's name does not tell of the VM.
 func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	return func(yield func(metadata.Entry, error) bool) {
 		if d.closed.Load() {
@@ -44,12 +45,27 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 				continue
 			}
 			entry := metadata.Entry{Key: file.Name(), VM: vm}
-			entry.Instance, err = d.load(source{d, root, file.Name()}, there)
+			if entry.Instance, err = d.load(source{d, root, file.Name()}, there); err == nil {
+				entry.Instance, err = d.complete(ctx, root, standIn(vm), entry.Instance)
+			}
 			if !yield(entry, err) {
 				return
 			}
 		}
 	}
+}
+
+// standIn is a VM of which all is known, for templates.
+func standIn(vm metadata.VM) metadata.VM {
+	for _, unknown := range []*string{&vm.UUID, &vm.BIOSUUID, &vm.LocationUUID} {
+		if *unknown == "" {
+			*unknown = "00000000-0000-4000-8000-000000000000"
+		}
+	}
+	if vm.Name == "" {
+		vm.Name = vm.UUID
+	}
+	return vm
 }
 
 // load reads and parses one of the files that are there.

@@ -18,6 +18,15 @@ const reserved = "defaults"
 // extensions of the files, the one that wins first.
 func extensions() [2]string { return [2]string{".yaml", ".yml"} }
 
+// defaultsNames returns the names of the file that belongs to all VMs, the one that wins first.
+func defaultsNames() []string {
+	var names []string
+	for _, extension := range extensions() {
+		names = append(names, reserved+extension)
+	}
+	return names
+}
+
 // fileNames returns the names of the files that may be vm's, the one that wins first.
 func fileNames(vm metadata.VM) []string {
 	var names []string

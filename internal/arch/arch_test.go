@@ -37,17 +37,19 @@ func rules() []arch.Rule {
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		// Drivers: the format, and one engine each.
-		{Package: "driver/file", Imports: []string{"metadata", "internal/options", "vmfile"}},
-		{Package: "driver/command", Imports: []string{"metadata", "internal/options", "vmfile"}},
-		{Package: "driver/http", Imports: []string{"metadata", "internal/options", "vmfile"}},
-		{Package: "driver/postgres", Imports: []string{"metadata", "internal/options", "vmfile", "github.com/jackc/pgx/v5"}},
-		{Package: "driver/etcd", Imports: []string{"metadata", "internal/options", "vmfile", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
-		{Package: "metadata/...", Imports: []string{"metadata", "golang.org/x/sync", "golang.org/x/time"}},
+		{Package: "internal/lru", Pure: true},
+		{Package: "driver/file", Imports: []string{"internal/nearest", "internal/options", "metadata", "metadata/layer", "metadata/template", "vmfile"}},
+		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},
+		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
+		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
+		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
+		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru", "internal/nearest"}},
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "golang.org/x/time", "github.com/prometheus"}},
 		{Package: "internal/tty", Imports: []string{sys}},
 		{Package: "internal/guest", Logs: true, Imports: []string{"packet", "nocloud/seed", "internal/tty"}},
+		{Package: "internal/guest/guesttest", Imports: []string{"packet"}},
 
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
@@ -57,9 +59,21 @@ func rules() []arch.Rule {
 		{Package: "cmd/vmw-cloudinit-guest", Flags: true, Imports: []string{"internal/guest", "internal/tty", "packet", "nocloud/seed"},
 			Forbidden: []string{"net/http", "crypto/tls"}},
 
+		// The benchmark takes the host's end from the project, and of the server only the program.
+		{Package: "bench", Flags: true, Imports: []string{"bench/...", sys}},
+		{Package: "bench/answers"},
+		{Package: "bench/plot", Pure: true},
+		{Package: "bench/stats", Pure: true},
+		{Package: "bench/report", Imports: []string{"bench/plot", "bench/stats"}},
+		{Package: "bench/inventory", Imports: []string{"vspc"}},
+		{Package: "bench/floor", Imports: []string{"bench/answers", "telnet", "vspc", sys}},
+		{Package: "bench/load", Imports: []string{"bench/answers", "bench/inventory", "bench/stats", "vspc", sys}},
+
 		// What keeps the house in order.
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
+		{Package: "internal/tty/ttytest", Imports: []string{sys}},
+		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},
 		{Package: "internal/testenv/skips", Flags: true},
 		{Package: "test/..."},
 	}

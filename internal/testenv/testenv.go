@@ -72,3 +72,27 @@ func find(program string) string {
 	}
 	return ""
 }
+
+// CloudInit returns the root of an unpacked Debian package of cloud-init: suite is bookworm or trixie. "make cloud-init"
+// unpacks them.
+func CloudInit(t testing.TB, suite string) string {
+	t.Helper()
+	dir, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("this is not run inside of the module")
+		}
+		dir = filepath.Dir(dir)
+	}
+	root := filepath.Join(dir, ".cache", "cloud-init", suite)
+	if _, err := os.Stat(filepath.Join(root, "usr", "lib", "python3", "dist-packages", "cloudinit")); err != nil {
+		Missing(t, "cloud-init of Debian "+suite+" (make cloud-init)")
+	}
+	return root
+}

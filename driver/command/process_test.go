@@ -1,0 +1,157 @@
+package command_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vmw-cloudinit-metadata/driver/command"
+	"vmw-cloudinit-metadata/internal/testenv"
+	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/metadata/metadatatest"
+)
+
+const vmUUID = "5012f6b4-1d7c-4b1e-9c3a-0242ac120002"
+
+func open(t *testing.T, config command.Config) *command.Driver {
+	t.Helper()
+	config.Trouble = func(err error) { t.Log("trouble:", err) }
+	d, err := command.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func example(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("..", "..", "examples", "drivers", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPythonExample(t *testing.T) {
+	testenv.Need(t, "python3")
+	d := open(t, command.Config{Command: []string{example(t, "driver.py")}})
+	instance, err := d.Find(t.Context(), metadata.VM{Name: "web-7"})
+	if err != nil || instance.Network["address"] != "192.168.1.7/24" || instance.MetaData["hostname"] != "web-7" {
+		t.Errorf("got %+v, %v", instance, err)
+	}
+	for _, name := range []string{"", "web-0", "web-201", "web-x", "db-1", "web-1\n{}", `web-"`, "web-\x00\xff"} {
+		if _, err := d.Find(t.Context(), metadata.VM{Name: name}); !errors.Is(err, metadata.ErrNotFound) {
+			t.Errorf("%q: got %v, want ErrNotFound", name, err)
+		}
+	}
+}
+
+func TestShellExample(t *testing.T) {
+	testenv.Need(t, "base64")
+	dir := t.TempDir()
+	document := "metadata:\n  hostname: \"web1\"\nuserdata: |\n  #!/bin/sh\n  printf 'a\\nb' # \\\n"
+	if err := os.WriteFile(filepath.Join(dir, vmUUID+".yaml"), []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, command.Config{Command: []string{example(t, "driver.sh"), dir}})
+	instance, err := d.Find(t.Context(), metadata.VM{UUID: vmUUID, Name: `","uuid":"../x`})
+	if err != nil || string(instance.UserData) != "#!/bin/sh\nprintf 'a\\nb' # \\\n" || instance.MetaData["hostname"] != "web1" {
+		t.Errorf("got %+v, %v", instance, err)
+	}
+	for _, name := range []string{"web1", `","uuid":"` + vmUUID + `"`, "a\nb", "-n", "\\c"} {
+		if _, err := d.Find(t.Context(), metadata.VM{Name: name}); !errors.Is(err, metadata.ErrNotFound) {
+			t.Errorf("%q without a UUID: got %v, want ErrNotFound", name, err)
+		}
+	}
+}
+
+func TestNoSuchProgram(t *testing.T) {
+	for _, program := range []string{"/nonexistent/driver", "no-such-driver-anywhere", "./relative", t.TempDir()} {
+		if _, err := command.New(command.Config{Command: []string{program}}); !errors.Is(err, command.ErrNoCommand) {
+			t.Errorf("%s: got %v, want ErrNoCommand", program, err)
+		}
+	}
+	if _, err := command.New(command.Config{}); err == nil {
+		t.Error("no command at all is taken")
+	}
+}
+
+// A program that ends while its own child holds its pipes open is seen to end, with its status and its last words.
+func TestRealProcess(t *testing.T) {
+	sh := testenv.Need(t, "sh")[0]
+	lines := make(chan string, 10)
+	d := open(t, command.Config{
+		Command: []string{sh, "-c", `echo "greeting: $GREETING" >&2; echo '{"vmw-cloudinit-driver": 1}'; sleep 1000 & echo "child: $!" >&2; read -r line; exit 3`},
+		Env:     []string{"GREETING=hello"},
+		Stderr:  func(line string) { lines <- line },
+	})
+	if got := <-lines; got != "greeting: hello" {
+		t.Errorf("stderr: %q", got)
+	}
+	var pid int
+	fmt.Sscanf(<-lines, "child: %d", &pid)
+	start := time.Now()
+	_, err := d.Find(t.Context(), metadata.VM{Name: "web1"})
+	if !errors.Is(err, command.ErrGone) || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("got %v, want ErrGone with the exit status", err)
+	}
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("took %s: a child that holds the pipes open must not delay it so", took)
+	}
+	if p, err := os.FindProcess(pid); err == nil && pid > 1 {
+		p.Kill()
+	}
+}
+
+func TestCloseKills(t *testing.T) {
+	sh := testenv.Need(t, "sh")[0]
+	lines := make(chan string, 10)
+	d := open(t, command.Config{
+		Command: []string{sh, "-c", `trap '' TERM; echo '{"vmw-cloudinit-driver": 1}'; echo up >&2; exec sleep 1000`},
+		Stderr:  func(line string) { lines <- line },
+	})
+	<-lines
+	start := time.Now()
+	d.Close()
+	if took := time.Since(start); took > 6*time.Second {
+		t.Errorf("Close took %s", took)
+	}
+}
+
+// contractDriver is a program that holds the contract's records, in a file that is its argument.
+const contractDriver = `
+import json, sys
+records = json.load(open(sys.argv[1]))
+print('{"vmw-cloudinit-driver": 1}', flush=True)
+for line in sys.stdin:
+    vm = json.loads(line)
+    answer = {"id": vm["id"], "error": "not-found"}
+    for record in records:
+        if record["UUID"] and record["UUID"] == vm["uuid"]:
+            answer = {"id": vm["id"], "document": record["Document"]}
+            break
+        if record["Name"] and record["Name"] == vm["name"]:
+            answer = {"id": vm["id"], "document": record["Document"]}
+    print(json.dumps(answer), flush=True)
+`
+
+func TestContract(t *testing.T) {
+	python := testenv.Need(t, "python3")[0]
+	metadatatest.Run(t, metadatatest.Suite{New: func(t *testing.T, records []metadatatest.Record) metadata.Driver {
+		file := filepath.Join(t.TempDir(), "records.json")
+		data, err := json.Marshal(records)
+		if err == nil {
+			err = os.WriteFile(file, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return open(t, command.Config{Command: []string{python, "-c", contractDriver, file}})
+	}})
+}

@@ -1,0 +1,87 @@
+package file_test
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vmw-cloudinit-metadata/driver/file"
+	"vmw-cloudinit-metadata/metadata"
+)
+
+func TestDefaultsLieBelow(t *testing.T) {
+	dir := t.TempDir()
+	web1 := metadata.VM{Name: "web1"}
+	driver := open(t, file.Config{Directory: dir})
+	write(t, filepath.Join(dir, "web1.yaml"), "metadata: {hostname: web1}\nnetwork: {address: 192.0.2.7}\n")
+	write(t, filepath.Join(dir, "defaults.yaml"), "metadata: {hostname: none, region: eu}\nnetwork: {netmask: 255.255.255.0}\n")
+	inst, err := driver.Find(t.Context(), web1)
+	if err != nil || inst.MetaData["hostname"] != "web1" || inst.MetaData["region"] != "eu" || inst.Network["netmask"] != "255.255.255.0" {
+		t.Fatalf("got %+v, %v", inst, err)
+	}
+	if got, want := inst.Origin.Locate("metadata.region"), filepath.Join(dir, "defaults.yaml")+":1:28"; got != want {
+		t.Errorf("the region comes from %s, want %s", got, want)
+	}
+	write(t, filepath.Join(dir, "defaults.yaml"), "metadata: {region: us}\n")
+	if inst, err := driver.Find(t.Context(), web1); err != nil || inst.MetaData["region"] != "us" {
+		t.Errorf("changed defaults: %+v, %v", inst, err)
+	}
+	for _, name := range []string{"db1", "defaults", "DEFAULTS"} {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: name}); !errors.Is(err, metadata.ErrNotFound) {
+			t.Errorf("%s has no file of its own: %v, want ErrNotFound", name, err)
+		}
+	}
+	write(t, filepath.Join(dir, "defaults.yaml"), "metdata: {}\n")
+	if _, err := driver.Find(t.Context(), web1); !errors.Is(err, metadata.ErrInvalid) || !strings.Contains(err.Error(), "defaults.yaml:1:1") {
+		t.Errorf("bad defaults: %v", err)
+	}
+}
+
+func TestDefaultsForAll(t *testing.T) {
+	dir := t.TempDir()
+	driver := open(t, file.Config{Directory: dir, DefaultsForAll: true})
+	db1 := metadata.VM{Name: "db1"}
+	if _, err := driver.Find(t.Context(), db1); !errors.Is(err, metadata.ErrNotFound) {
+		t.Errorf("without any file: %v", err)
+	}
+	write(t, filepath.Join(dir, "defaults.yml"), "metadata: {region: eu}\n")
+	for _, vm := range []metadata.VM{db1, {}, {Name: "defaults"}, {Name: "../x"}} {
+		if inst, err := driver.Find(t.Context(), vm); err != nil || inst.MetaData["region"] != "eu" {
+			t.Errorf("%s: %+v, %v", vm, inst, err)
+		}
+	}
+}
+
+func TestTemplates(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "defaults.yaml"), "metadata: {hostname: '{{ .VM.Name | lower }}'}\n")
+	write(t, filepath.Join(dir, "WEB1.yaml"), "userdata: |\n  #cloud-config\n  fqdn: {{ .VM.Name }}\n")
+	write(t, filepath.Join(dir, "bad.yaml"), "userdata: |\n  #cloud-config\n  fqdn: {{ .VM.Nam }}\n")
+	write(t, filepath.Join(dir, "42130000-1111-2222-3333-44445555666b.yaml"), "{}\n")
+	plain, filled := open(t, file.Config{Directory: dir}), open(t, file.Config{Directory: dir, Templates: true})
+	web1 := metadata.VM{Name: "WEB1"}
+	if inst, err := plain.Find(t.Context(), web1); err != nil || inst.MetaData["hostname"] != "{{ .VM.Name | lower }}" {
+		t.Errorf("templates are not asked for: %+v, %v", inst, err)
+	}
+	inst, err := filled.Find(t.Context(), web1)
+	if err != nil || inst.MetaData["hostname"] != "web1" || string(inst.UserData) != "#cloud-config\nfqdn: WEB1\n" {
+		t.Errorf("got %+v, %v", inst, err)
+	}
+	if _, err := filled.Find(t.Context(), metadata.VM{Name: "bad"}); !errors.Is(err, metadata.ErrInvalid) || !strings.Contains(err.Error(), "bad.yaml:3:15: userdata: the template has a field .VM.Nam") {
+		t.Errorf("a bad one: %v", err)
+	}
+	var listed []string
+	for entry, err := range filled.All(t.Context()) {
+		if entry.Instance == nil {
+			listed = append(listed, entry.Key+" "+fmt.Sprint(err != nil))
+			continue
+		}
+		listed = append(listed, entry.Key+" "+fmt.Sprint(entry.Instance.MetaData["hostname"]))
+	}
+	want := "42130000-1111-2222-3333-44445555666b.yaml 42130000-1111-2222-3333-44445555666b, WEB1.yaml web1, bad.yaml true"
+	if got := strings.Join(listed, ", "); got != want {
+		t.Errorf("listed are\n%s, want\n%s", got, want)
+	}
+}

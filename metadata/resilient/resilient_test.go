@@ -1,0 +1,338 @@
+package resilient_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/metadata/resilient"
+)
+
+var (
+	web   = metadata.VM{Name: "web1", UUID: "5012f6b4-0000-4000-8000-000000000001"}
+	db    = metadata.VM{Name: "db1", UUID: "5012f6b4-0000-4000-8000-000000000002"}
+	data  = &metadata.Instance{UserData: []byte("#cloud-config\n")}
+	later = &metadata.Instance{UserData: []byte("#cloud-config\n{}\n")}
+	errIO = errors.New("the inventory is on fire")
+)
+
+func numbered(i int) metadata.VM { return metadata.VM{Name: fmt.Sprintf("vm%d", i)} }
+
+// hang never returns before its context is done; deaf does not even then, but at release.
+func hang(ctx context.Context, _ metadata.VM) (*metadata.Instance, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func deaf(release chan struct{}) metadata.DriverFunc {
+	return func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		<-release
+		return data, nil
+	}
+}
+
+func TestOneCallForManyWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		d := resilient.New(metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+			calls.Add(1)
+			time.Sleep(time.Second)
+			return data, nil
+		}), resilient.Config{})
+		results := make(chan *metadata.Instance)
+		for range 10 {
+			go func() {
+				instance, err := d.Find(t.Context(), web)
+				if err != nil {
+					t.Error(err)
+				}
+				results <- instance
+			}()
+		}
+		for range 10 {
+			if got := <-results; got != data {
+				t.Errorf("got %v", got)
+			}
+		}
+		if n := calls.Load(); n != 1 {
+			t.Errorf("the driver was called %d times for one VM at once, want 1", n)
+		}
+		if _, err := d.Find(t.Context(), web); err != nil || calls.Load() != 2 {
+			t.Errorf("a later request: %v after %d calls, want the driver to be asked again", err, calls.Load())
+		}
+	})
+}
+
+// A waiter who leaves takes nobody with him; when the last leaves, the driver is told.
+func TestLeavingWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := make(chan error, 1)
+		d := resilient.New(metadata.DriverFunc(func(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+			select {
+			case <-ctx.Done():
+				told <- ctx.Err()
+				return nil, ctx.Err()
+			case <-time.After(3 * time.Second):
+				return data, nil
+			}
+		}), resilient.Config{})
+		impatient, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		stayed := make(chan error)
+		go func() {
+			_, err := d.Find(t.Context(), web)
+			stayed <- err
+		}()
+		synctest.Wait()
+		if _, err := d.Find(impatient, web); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the impatient one got %v, want his context's error", err)
+		}
+		if err := <-stayed; err != nil {
+			t.Errorf("the patient one got %v", err)
+		}
+		alone, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		if _, err := d.Find(alone, web); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("alone: %v", err)
+		}
+		if err := <-told; !errors.Is(err, context.Canceled) {
+			t.Errorf("the driver was told %v, want that it was cancelled", err)
+		}
+	})
+}
+
+func TestAHangDelaysNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		stuck := deaf(release)
+		d := resilient.New(metadata.DriverFunc(func(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+			if vm == web {
+				return stuck(ctx, vm)
+			}
+			return data, nil
+		}), resilient.Config{Timeout: 2 * time.Second})
+		start := time.Now()
+		hanging := make(chan error)
+		go func() {
+			_, err := d.Find(t.Context(), web)
+			hanging <- err
+		}()
+		synctest.Wait()
+		if _, err := d.Find(t.Context(), db); err != nil || time.Since(start) != 0 {
+			t.Errorf("another VM: %v after %s, want its data at once", err, time.Since(start))
+		}
+		if err := <-hanging; !errors.Is(err, resilient.ErrTimeout) || time.Since(start) != 2*time.Second {
+			t.Errorf("the hanging one: %v after %s, want ErrTimeout after 2s", err, time.Since(start))
+		}
+	})
+}
+
+func TestTooManyStuckCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		d := resilient.New(deaf(release), resilient.Config{Timeout: time.Second, Failures: -1})
+		var err error
+		started := 0
+		for ; started < 5000 && !errors.Is(err, resilient.ErrStuck); started++ {
+			_, err = d.Find(t.Context(), numbered(started))
+		}
+		if !errors.Is(err, resilient.ErrStuck) {
+			t.Fatalf("after %d calls that never came back: %v, want ErrStuck", started, err)
+		}
+		close(release)
+		synctest.Wait()
+		if _, err := d.Find(t.Context(), web); err != nil {
+			t.Errorf("they came back, and still: %v", err)
+		}
+	})
+}
+
+func TestPanic(t *testing.T) {
+	d := resilient.New(metadata.DriverFunc(func(_ context.Context, vm metadata.VM) (*metadata.Instance, error) {
+		if vm == web {
+			panic("password: secret")
+		}
+		return &metadata.Instance{UserData: vm2bytes(nil)}, nil
+	}), resilient.Config{})
+	_, err := d.Find(t.Context(), web)
+	if p, ok := errors.AsType[*resilient.PanicError](err); !ok || len(p.Stack) == 0 {
+		t.Errorf("got %v, want a PanicError with its stack", err)
+	}
+	if strings.Contains(fmt.Sprint(err), "secret") {
+		t.Errorf("the error shows data: %v", err)
+	}
+	if _, err := d.Find(t.Context(), db); !strings.Contains(fmt.Sprint(err), "index out of range") {
+		t.Errorf("got %v, want the runtime's text", err)
+	}
+}
+
+// vm2bytes has the commonest bug there is.
+func vm2bytes(list []string) []byte { return []byte(list[0]) }
+
+func TestNeitherDataNorError(t *testing.T) {
+	d := resilient.New(metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) { return nil, nil }), resilient.Config{})
+	if instance, err := d.Find(t.Context(), web); instance != nil || err == nil {
+		t.Errorf("got %v, %v, want an error", instance, err)
+	}
+}
+
+// script is a driver whose answers are set from outside.
+type script struct {
+	instance *metadata.Instance
+	err      error
+	calls    int
+}
+
+func (s *script) Find(context.Context, metadata.VM) (*metadata.Instance, error) {
+	s.calls++
+	return s.instance, s.err
+}
+
+func TestLastGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver := &script{instance: data}
+		var stale []time.Duration
+		d := resilient.New(driver, resilient.Config{StaleIfError: time.Minute, Failures: -1, Stale: func(vm metadata.VM, age time.Duration, err error) {
+			if vm != web || !errors.Is(err, errIO) {
+				t.Errorf("the hook is told of %v and %v", vm, err)
+			}
+			stale = append(stale, age)
+		}})
+		find := func(want *metadata.Instance, wantErr error) {
+			t.Helper()
+			if got, err := d.Find(t.Context(), web); got != want || !errors.Is(err, wantErr) {
+				t.Errorf("got %v, %v, want %v, %v", got, err, want, wantErr)
+			}
+		}
+		find(data, nil)
+		driver.instance, driver.err = nil, errIO
+		time.Sleep(time.Minute)
+		find(data, nil)
+		if len(stale) != 1 || stale[0] != time.Minute {
+			t.Errorf("the hook was called with %v, want once with a minute", stale)
+		}
+		time.Sleep(time.Nanosecond)
+		find(nil, errIO)
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, errIO) {
+			t.Errorf("another VM got %v: only what was found for it may stand in", err)
+		}
+
+		for _, answer := range []error{metadata.ErrNotFound, metadata.ErrDenied, &metadata.DataError{Problem: "bad"}} {
+			driver.instance, driver.err = later, nil
+			find(later, nil)
+			driver.instance, driver.err = nil, fmt.Errorf("file driver: %w", answer)
+			find(nil, answer)
+			driver.err = errIO
+			find(nil, errIO) // what was withdrawn does not come back
+		}
+
+		driver.instance, driver.err = later, nil
+		find(later, nil)
+		driver.instance, driver.err = nil, errIO
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := d.Find(gone, web); !errors.Is(err, context.Canceled) && !errors.Is(err, errIO) {
+			t.Errorf("one who left got %v", err)
+		}
+	})
+}
+
+func TestNoLastGood(t *testing.T) {
+	driver := &script{instance: data}
+	d := resilient.New(driver, resilient.Config{StaleIfError: -1})
+	if _, err := d.Find(t.Context(), web); err != nil {
+		t.Fatal(err)
+	}
+	driver.instance, driver.err = nil, errIO
+	if _, err := d.Find(t.Context(), web); !errors.Is(err, errIO) {
+		t.Errorf("got %v, want the driver's error: nothing may stand in", err)
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver := &script{err: errIO}
+		var circuit []bool
+		d := resilient.New(driver, resilient.Config{Failures: 3, Cooldown: 10 * time.Second, StaleIfError: -1,
+			Circuit: func(open bool, _ error) { circuit = append(circuit, open) }})
+		for range 20 { // one VM alone does not open it
+			if _, err := d.Find(t.Context(), web); errors.Is(err, resilient.ErrOpen) {
+				t.Fatal("open after the failures of a single VM")
+			}
+		}
+		for i := range 2 {
+			d.Find(t.Context(), numbered(i))
+		}
+		calls := driver.calls
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, resilient.ErrOpen) || !errors.Is(err, errIO) || driver.calls != calls {
+			t.Fatalf("after failures of three VMs: %v, want ErrOpen with its cause and no call", err)
+		}
+		time.Sleep(10 * time.Second) // now one call tries it, and fails
+		if _, err := d.Find(t.Context(), db); errors.Is(err, resilient.ErrOpen) || driver.calls != calls+1 {
+			t.Fatalf("after the cooldown: %v, want a try", err)
+		}
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, resilient.ErrOpen) || driver.calls != calls+1 {
+			t.Fatalf("after the try failed: %v, want ErrOpen again", err)
+		}
+		time.Sleep(10 * time.Second)
+		driver.err = metadata.ErrNotFound // which is an answer
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, metadata.ErrNotFound) {
+			t.Fatal(err)
+		}
+		driver.err = errIO
+		if _, err := d.Find(t.Context(), db); errors.Is(err, resilient.ErrOpen) {
+			t.Error("still open after it worked")
+		}
+		if len(circuit) != 2 || !circuit[0] || circuit[1] {
+			t.Errorf("the hook was told %v, want open and closed", circuit)
+		}
+	})
+}
+
+// Only one call tries whether the driver works again; a trier who leaves makes room for the next.
+func TestOneTrial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := resilient.New(metadata.DriverFunc(hang), resilient.Config{Timeout: 5 * time.Second, Failures: 1, Cooldown: time.Second, StaleIfError: -1})
+		d.Find(t.Context(), web)
+		time.Sleep(time.Second)
+		trial, leave := context.WithCancel(t.Context())
+		left := make(chan error)
+		go func() {
+			_, err := d.Find(trial, web)
+			left <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, resilient.ErrOpen) || time.Since(start) != 0 {
+			t.Errorf("beside a trial: %v after %s, want ErrOpen at once", err, time.Since(start))
+		}
+		leave()
+		<-left
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, resilient.ErrTimeout) || errors.Is(err, resilient.ErrOpen) {
+			t.Errorf("after the trier left: %v, want the next trial", err)
+		}
+	})
+}
+
+func Example() {
+	inventory := &script{instance: data}
+	driver := resilient.New(inventory, resilient.Config{
+		StaleIfError: 10 * time.Minute,
+		Stale:        func(vm metadata.VM, _ time.Duration, err error) { fmt.Println(vm.Name, "gets what it had:", err) },
+	})
+	driver.Find(context.Background(), web)
+
+	inventory.instance, inventory.err = nil, errors.New("connection refused")
+	instance, err := driver.Find(context.Background(), web)
+	fmt.Printf("%q %v\n", instance.UserData, err)
+	// Output:
+	// web1 gets what it had: connection refused
+	// "#cloud-config\n" <nil>
+}

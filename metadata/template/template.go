@@ -1,0 +1,314 @@
+// Package template fills in values that a VM's identity gives: {{ .VM.Name }}, {{ .VM.UUID }}, {{ .VM.BIOSUUID }} and
+// {{ .VM.LocationUUID }}, in the text values of metadata and network, and in user-data and vendor-data.
+//
+// The language is text/template's, without loops and without templates inside of templates. Beside the functions and, or,
+// not, eq, ne, lt, le, gt, ge, len, index, slice, print and printf there are lower, upper, replace (OLD NEW TEXT), trimPrefix
+// and trimSuffix (WHAT TEXT), default (INSTEAD TEXT) and json, which puts text into double quotes as JSON and YAML have them.
+//
+// A value is filled in after the file was parsed, so that a VM's name can't add keys to metadata or network. In user-data, it
+// is text in a text: use json for what is not known to be harmless there. User-data that is a template already, for
+// cloud-init's jinja, is left alone.
+package template
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"text/template/parse"
+
+	"vmw-cloudinit-metadata/internal/nearest"
+	"vmw-cloudinit-metadata/metadata"
+)
+
+// maxOutput bounds what a template may write, in bytes.
+const maxOutput = 4 << 20
+
+// jinja is how cloud-init knows its own templates.
+const jinja = "## template: jinja"
+
+// Expand returns the instance with its templates filled in for vm; the given one stays as it is. Its error joins a
+// *metadata.DataError for each template that is wrong. An instance without templates is returned itself.
+func Expand(vm metadata.VM, instance *metadata.Instance) (*metadata.Instance, error) {
+	e := expansion{vm: vm, origin: instance.Origin}
+	expanded := *instance
+	expanded.MetaData, _ = e.value("metadata", instance.MetaData).(map[string]any)
+	expanded.Network, _ = e.value("network", instance.Network).(map[string]any)
+	expanded.UserData = e.document("userdata", instance.UserData)
+	expanded.VendorData = e.document("vendordata", instance.VendorData)
+	switch {
+	case len(e.problems) > 0:
+		return nil, errors.Join(e.problems...)
+	case !e.changed:
+		return instance, nil
+	}
+	return &expanded, nil
+}
+
+type expansion struct {
+	vm       metadata.VM
+	origin   metadata.Origin
+	changed  bool
+	problems []error
+}
+
+// value returns a copy of value with its texts filled in.
+func (e *expansion) value(path string, value any) any {
+	switch v := value.(type) {
+	case string:
+		return e.text(path, v)
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = e.value(path+"."+strconv.Itoa(i), item)
+		}
+		return list
+	case map[string]any:
+		if v == nil {
+			return v
+		}
+		mapping := make(map[string]any, len(v))
+		for key, item := range v {
+			mapping[key] = e.value(path+"."+key, item)
+		}
+		return mapping
+	}
+	return value
+}
+
+func (e *expansion) document(path string, data []byte) []byte {
+	if !bytes.Contains(data, []byte("{{")) || bytes.HasPrefix(data, []byte(jinja)) {
+		return data
+	}
+	return []byte(e.text(path, string(data)))
+}
+
+func (e *expansion) text(path, text string) string {
+	if !strings.Contains(text, "{{") {
+		return text
+	}
+	e.changed = true
+	t, err := read(text)
+	if err == nil {
+		var out limited
+		if err = t.Execute(&out, struct{ VM metadata.VM }{e.vm}); err == nil {
+			return out.String()
+		}
+		err = explain(err)
+	}
+	problem, ok := errors.AsType[*templateError](err)
+	if !ok {
+		problem = &templateError{problem: "can't be filled in"}
+	}
+	e.problems = append(e.problems, e.dataError(path, problem))
+	return text
+}
+
+// dataError places a problem: on its very line, if the text stands in its source line by line.
+func (e *expansion) dataError(path string, problem *templateError) *metadata.DataError {
+	if lines, ok := e.origin.(metadata.LineOrigin); ok && problem.line > 0 {
+		if place := lines.LocateLine(path, problem.line, max(problem.column, 1)); place != "" {
+			return &metadata.DataError{Origin: place, Path: path, Problem: "the template " + problem.problem}
+		}
+	}
+	place := ""
+	if e.origin != nil {
+		place = e.origin.Locate(path)
+	}
+	return &metadata.DataError{Origin: place, Path: path, Problem: "the template " + problem.Error()}
+}
+
+// templateError is a problem in a text. It shows nothing of it but names.
+type templateError struct {
+	line, column int // 0 is not known
+	problem      string
+}
+
+func (e *templateError) Error() string {
+	if e.line > 1 {
+		return fmt.Sprintf("on line %d of this text %s", e.line, e.problem)
+	}
+	return e.problem
+}
+
+// ownFunctions are ours; builtin ones of text/template that stay are named in knownFunctions.
+func ownFunctions() template.FuncMap {
+	return template.FuncMap{
+		"lower":      strings.ToLower,
+		"upper":      strings.ToUpper,
+		"replace":    func(from, to, text string) string { return strings.ReplaceAll(text, from, to) },
+		"trimPrefix": func(prefix, text string) string { return strings.TrimPrefix(text, prefix) },
+		"trimSuffix": func(suffix, text string) string { return strings.TrimSuffix(text, suffix) },
+		"default": func(instead, text string) string {
+			if text == "" {
+				return instead
+			}
+			return text
+		},
+		"json": func(text string) (string, error) {
+			quoted, err := json.Marshal(text)
+			return string(quoted), err
+		},
+	}
+}
+
+func knownFunctions() []string {
+	names := []string{"and", "eq", "ge", "gt", "index", "le", "len", "lt", "ne", "not", "or", "print", "printf", "slice"}
+	for name := range ownFunctions() {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func vmFields() []string { return []string{"BIOSUUID", "LocationUUID", "Name", "UUID"} }
+
+// read parses a template, and refuses what is not in our part of the language.
+func read(text string) (*template.Template, error) {
+	t, err := template.New("").Funcs(ownFunctions()).Parse(text)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if t.Tree == nil || t.Tree.Root == nil { // it held nothing but definitions
+		return nil, &templateError{problem: "defines another template, which is not understood here"}
+	}
+	if len(t.Templates()) > 1 {
+		return nil, &templateError{problem: "defines another template, which is not understood here"}
+	}
+	c := checker{text: text}
+	c.check(t.Tree.Root)
+	if c.err != nil {
+		return nil, c.err
+	}
+	return t, nil
+}
+
+// checker looks for what may not be in a template.
+type checker struct {
+	text string
+	err  *templateError
+}
+
+func (c *checker) refuse(pos parse.Pos, format string, args ...any) {
+	if c.err == nil {
+		before := c.text[:min(int(pos), len(c.text))]
+		c.err = &templateError{
+			line: strings.Count(before, "\n") + 1, column: len(before) - strings.LastIndexByte(before, '\n'), problem: fmt.Sprintf(format, args...),
+		}
+	}
+}
+
+func (c *checker) check(node parse.Node) {
+	switch n := node.(type) {
+	case *parse.ListNode:
+		if n == nil {
+			return
+		}
+		for _, inner := range n.Nodes {
+			c.check(inner)
+		}
+	case *parse.ActionNode:
+		c.pipe(n.Pipe)
+	case *parse.IfNode:
+		c.branch(&n.BranchNode)
+	case *parse.WithNode:
+		c.branch(&n.BranchNode)
+	case *parse.RangeNode, *parse.BreakNode, *parse.ContinueNode:
+		c.refuse(node.Position(), "has a loop, which is not understood here")
+	case *parse.TemplateNode:
+		c.refuse(n.Pos, "calls another template, which is not understood here")
+	}
+}
+
+func (c *checker) branch(n *parse.BranchNode) {
+	c.pipe(n.Pipe)
+	c.check(n.List)
+	c.check(n.ElseList)
+}
+
+func (c *checker) pipe(pipe *parse.PipeNode) {
+	if pipe == nil {
+		return
+	}
+	for _, command := range pipe.Cmds {
+		for _, arg := range command.Args {
+			switch n := arg.(type) {
+			case *parse.PipeNode:
+				c.pipe(n)
+			case *parse.IdentifierNode:
+				if known := knownFunctions(); !slices.Contains(known, n.Ident) {
+					c.refuse(n.Pos, "has a function %s, and there is none%s", n.Ident, nearest.Hint(n.Ident, known))
+				}
+			case *parse.FieldNode:
+				c.field(n.Pos, n.Ident)
+			case *parse.VariableNode:
+				if n.Ident[0] == "$" && len(n.Ident) > 1 {
+					c.field(n.Pos, n.Ident[1:])
+				}
+			case *parse.ChainNode:
+				c.refuse(n.Pos, "has a field of what is in parentheses, which is not understood here")
+			}
+		}
+	}
+}
+
+func (c *checker) field(pos parse.Pos, names []string) {
+	switch {
+	case names[0] != "VM":
+		c.refuse(pos, "has a field .%s, and there is none: fields start with .VM, as in {{ .VM.Name }}", names[0])
+	case len(names) == 1:
+		c.refuse(pos, "has .VM without one of its fields %s", strings.Join(vmFields(), ", "))
+	case len(names) != 2 || !slices.Contains(vmFields(), names[1]):
+		name := strings.Join(names[1:], ".")
+		c.refuse(pos, "has a field .VM.%s, and there is none%s", name, nearest.Hint(name, vmFields()))
+	}
+}
+
+var (
+	errorPlace      = regexp.MustCompile(`^template: :(\d+)(?::(\d+))?: `)
+	missingFunction = regexp.MustCompile(`function "(\w+)" not defined`)
+)
+
+// explain takes from text/template's error the place and what shows nothing of the text.
+func explain(err error) error {
+	if errors.Is(err, errTooLong) {
+		return &templateError{problem: fmt.Sprintf("gives more than %d MiB", maxOutput>>20)}
+	}
+	message := err.Error()
+	e := &templateError{problem: "is not understood: look at the braces and quotes; a {{ that is meant as text is written {{ \"{{\" }}"}
+	if place := errorPlace.FindStringSubmatch(message); place != nil {
+		e.line, _ = strconv.Atoi(place[1])
+		e.column, _ = strconv.Atoi(place[2])
+	}
+	function := missingFunction.FindStringSubmatch(message)
+	_, executing := errors.AsType[template.ExecError](err)
+	switch {
+	case function != nil:
+		e.problem = fmt.Sprintf("has a function %s, and there is none%s", function[1], nearest.Hint(function[1], knownFunctions()))
+	case strings.Contains(message, "wrong number of args"):
+		e.problem = "gives a function too few or too many values"
+	case executing:
+		e.problem = "can't be filled in for this VM: a function does not take the value that it is given"
+	}
+	return e
+}
+
+var errTooLong = errors.New("too long")
+
+// limited is a buffer that takes maxOutput bytes.
+type limited struct{ bytes.Buffer }
+
+var _ io.Writer = (*limited)(nil)
+
+func (l *limited) Write(data []byte) (int, error) {
+	if l.Len()+len(data) > maxOutput {
+		return 0, errTooLong
+	}
+	return l.Buffer.Write(data)
+}

@@ -52,6 +52,8 @@ func rules() []arch.Rule {
 		{Package: "internal/guest", Logs: true, Imports: []string{"packet", "nocloud/seed", "internal/tty"}},
 		{Package: "internal/guest/guesttest", Imports: []string{"packet"}},
 
+		{Package: "internal/simulator", Imports: []string{"vspc", "packet", sys}},
+
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
 			"internal/...", "driver/...", "metadata/...", "nocloud/...", "vmfile", "vspc", "packet", "telnet",

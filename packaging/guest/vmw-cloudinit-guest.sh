@@ -3,7 +3,7 @@
 # that can't take the program. It speaks version 1: damage on the line that leaves the base64 well formed goes unnoticed.
 # Exit codes: 0 the seed is written, 1 it can't be, 3 nothing for this machine, 4 denied, 5 nobody answered, 6 no port,
 # 7 the server's data is wrong, 8 the server can't find out. After all but 0 an earlier seed is left as it is.
-# shellcheck disable=SC2015,SC2086
+# shellcheck disable=SC2015,SC2086,SC2229,SC3045
 set -u; umask 077
 port=${1:-/dev/ttyS1} dir=${2:-/var/lib/cloud/seed/nocloud} cloud=${CLOUD_DIR:-/var/lib/cloud}
 new=${dir%/*}/.${dir##*/}.new.$$ old=${dir%/*}/.${dir##*/}.old

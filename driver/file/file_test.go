@@ -362,7 +362,7 @@ func TestParseConfig(t *testing.T) {
 		{`{"directory": "/some/directory/here"}`, ""},
 		{`{"directory": "/a", "cache-bytes": 1000000}`, ""},
 		{`{"directroy": "/a"}`, `file: unknown option "directroy": did you mean directory?`},
-		{`{"directory": "/a", "watch": true}`, `file: unknown option "watch": known are directory, cache-bytes`},
+		{`{"directory": "/a", "watch": true}`, `file: unknown option "watch": known are directory, cache-bytes, templates, defaults-for-all`},
 		{`{"directory": 1}`, `file: option "directory" must be a string, not a number`},
 		{`{}`, `file: the option "directory" is missing: the directory with the VMs' files`},
 		{`[]`, `file: the options must be a JSON object, as in {"directory": "/etc/my-vms"}`},

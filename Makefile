@@ -63,6 +63,10 @@ $(GOLANGCI):
 fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	test/fuzz.sh $(FUZZTIME) $(FUZZPARALLEL)
 
+.PHONY: bench
+bench: ## Measure the server beside the floors, on Linux; BENCHFLAGS=-small is short, -h lists others
+	$(GO) run ./bench $(BENCHFLAGS)
+
 .PHONY: packages
 packages: $(NFPM) ## Make deb and rpm of the guest and the server in dist/
 	rm -rf dist

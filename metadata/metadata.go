@@ -10,6 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
+	"strings"
+	"unicode"
 
 	"vmw-cloudinit-metadata/internal/uuid"
 )
@@ -136,8 +139,11 @@ type DataError struct {
 
 func (e *DataError) Error() string {
 	text := e.Problem
-	if e.Path != "" {
-		text = e.Path + ": " + text
+	if path := e.Path; path != "" {
+		if strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			path = strconv.Quote(path) // keys are the document's own: they must not break the line
+		}
+		text = path + ": " + text
 	}
 	if e.Origin != "" {
 		text = e.Origin + ": " + text

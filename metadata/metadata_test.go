@@ -35,3 +35,10 @@ func TestDataErrorSaysWhereAndIsInvalid(t *testing.T) {
 		t.Errorf("got %q, want %q", err, want)
 	}
 }
+
+func TestDataErrorKeepsToItsLine(t *testing.T) {
+	err := &metadata.DataError{Path: "metadata.a\nlevel=ERROR\x1b[2J", Problem: "is wrong"}
+	if got, want := err.Error(), `"metadata.a\nlevel=ERROR\x1b[2J": is wrong`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

@@ -206,7 +206,7 @@ func (n node) version2Gateway(key string, is4 bool, addresses []address) {
 	case problem == "" && gateway.Is4() != is4:
 		problem = gateway.String() + " is not an address of its kind"
 	case problem == "" && (is4 && n.values["dhcp4"] != true || !is4 && n.values["dhcp6"] != true):
-		problem = reachProblem(addresses, gateway)
+		_, problem = reach(addresses, gateway)
 	}
 	if problem != "" {
 		n.add(key, "%s", problem)

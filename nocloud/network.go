@@ -187,20 +187,21 @@ func (f *flat) subnets() []any {
 		subnets = append(subnets, yaml11.Map{{Key: "type", Value: "dhcp6"}})
 	}
 	f.ipv6 = dhcp6
-	for _, a := range addresses {
-		kind, family := "static", 0
+	for i, a := range addresses {
+		kind, dhcp := "static", dhcp4
 		if a.prefix.Addr().Is6() {
-			kind, family, f.ipv6 = "static6", 1, true
+			kind, dhcp, f.ipv6 = "static6", dhcp6, true
 		}
 		subnet := yaml11.Map{{Key: "type", Value: kind}, {Key: "address", Value: a.text}}
 		if a.netmask != "" {
 			subnet = append(subnet, yaml11.Pair{Key: "netmask", Value: a.netmask})
 		}
-		if gateways[family] != "" {
-			subnet = append(subnet, yaml11.Pair{Key: "gateway", Value: gateways[family]})
-			gateways[family] = ""
+		for _, gateway := range gateways {
+			if gateway.through == i {
+				subnet = append(subnet, yaml11.Pair{Key: "gateway", Value: gateway.text})
+			}
 		}
-		if dhcp4 && family == 0 || dhcp6 && family == 1 {
+		if dhcp {
 			f.found.add(a.path, "can't be there beside DHCP: choose one of them")
 		}
 		subnets = append(subnets, subnet)
@@ -236,7 +237,8 @@ func (f *flat) addresses() []address {
 	}
 	var addresses []address
 	for _, it := range items {
-		a, problem := address{path: it.path, text: it.text}, ""
+		a := address{path: it.path, text: it.text}
+		var problem string
 		switch slash := strings.Contains(it.text, "/"); {
 		case slash && mask != "":
 			problem = "has its /prefix: remove the netmask"
@@ -286,47 +288,52 @@ func (f *flat) withNetmask(a address, addr netip.Addr, mask string) (address, st
 	return a, problem
 }
 
-// gateways returns the gateway of IPv4 and that of IPv6, each as it is written.
-func (f *flat) gateways(addresses []address) (texts [2]string) {
+// gateway is a router, and the index of the address that reaches it.
+type gateway struct {
+	text    string
+	through int
+}
+
+// gateways returns the gateways that are right: at most one of IPv4 and one of IPv6.
+func (f *flat) gateways(addresses []address) []gateway {
+	var gateways []gateway
+	seen := map[bool]bool{}
 	for _, it := range f.list("gateway") {
-		gateway, problem := parseHost(it.text)
-		if problem != "" {
-			f.found.add(it.path, "%s", problem)
-			continue
-		}
-		family := 0
-		if gateway.Is6() {
-			family = 1
-		}
-		if texts[family] != "" {
-			f.found.add(it.path, "is the second gateway of its kind: there can be one for IPv4 and one for IPv6")
-			continue
-		}
-		if texts[family] = it.text; len(addresses) == 0 {
-			if f.values["address"] == nil {
-				f.found.add(it.path, "needs an address beside it: with DHCP the gateway comes from there")
+		addr, problem := parseHost(it.text)
+		switch {
+		case problem != "":
+		case seen[addr.Is4()]:
+			problem = "is the second gateway of its kind: there can be one for IPv4 and one for IPv6"
+		case f.values["address"] == nil:
+			problem = "needs an address beside it: with DHCP the gateway comes from there"
+		case len(addresses) > 0: // else the address is wrong, and reported
+			var through int
+			if through, problem = reach(addresses, addr); problem == "" {
+				gateways = append(gateways, gateway{text: it.text, through: through})
 			}
-			continue
 		}
-		if problem := reachProblem(addresses, gateway); problem != "" {
+		seen[addr.Is4()] = seen[addr.Is4()] || addr.IsValid()
+		if problem != "" {
 			f.found.add(it.path, "%s", problem)
 		}
 	}
-	return texts
+	return gateways
 }
 
-// reachProblem says why none of the addresses reaches the gateway; "" if one does.
-func reachProblem(addresses []address, gateway netip.Addr) string {
-	problem := fmt.Sprintf("%s needs an address of its kind (IPv4 or IPv6)", gateway)
-	for _, a := range addresses {
+// reach returns the index of the first address from which the gateway can be reached, or says why there is none.
+func reach(addresses []address, gateway netip.Addr) (through int, problem string) {
+	for i, a := range addresses {
 		if a.prefix.Addr().Is4() != gateway.Is4() {
 			continue
 		}
 		if problem = gatewayProblem(a.prefix, gateway); problem == "" {
-			return ""
+			return i, ""
 		}
 	}
-	return problem
+	if problem == "" {
+		problem = fmt.Sprintf("%s needs an address of its kind (IPv4 or IPv6)", gateway)
+	}
+	return 0, problem
 }
 
 // withDNS adds name servers and search domains to a subnet.

@@ -38,7 +38,8 @@ type Stats struct {
 // inside noise, it holds no memory; inside a line no more than the limit.
 type Scanner struct {
 	// Limit is the longest line in bytes, without its end and without the bytes that are dropped wherever they
-	// stand; 0 means MaxLine. What goes beyond is thrown away, and the frame is reported with ErrTooLong.
+	// stand; 0 means MaxLine. What goes beyond is thrown away, and the frame is reported with ErrTooLong. It may be
+	// changed at any time.
 	Limit int
 
 	stats    Stats
@@ -115,7 +116,7 @@ func (s *Scanner) add(in []byte) {
 	if len(in) == 0 || s.long {
 		return
 	}
-	if room := s.limit() - s.length; len(in) > room {
+	if room := max(0, s.limit()-s.length); len(in) > room {
 		s.keep(in[:room])
 		s.long = true
 		if s.partial != nil {

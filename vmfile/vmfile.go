@@ -20,7 +20,7 @@ import (
 )
 
 // MaxSize is the largest file that is read, in bytes. User-data of clouds is at most 64 KiB, and some megabytes
-// where scripts carry archives; parsing can take a hundred times the memory of the file.
+// where scripts carry archives; the worst that can be written takes two hundred times its size to parse.
 const MaxSize = 4 << 20
 
 // Parse returns the data in a file. name stands for the file in positions ("web1.yaml:12:5"). The error joins a
@@ -259,52 +259,4 @@ func isText(path string) bool {
 		}
 	}
 	return false
-}
-
-// origin holds the place of each value, in the order of the file.
-type origin struct {
-	name   string
-	places []place
-	blocks []place // first line and indentation of texts
-}
-
-type place struct {
-	path         string
-	line, column int32
-}
-
-func (o *origin) add(path string, line, column int) {
-	o.places = append(o.places, place{path: path, line: int32(line), column: int32(column)})
-}
-
-// Locate implements metadata.Origin.
-func (o *origin) Locate(path string) string {
-	for {
-		for _, p := range o.places {
-			if p.path == path {
-				return position(o.name, int(p.line), int(p.column))
-			}
-		}
-		if path == "" {
-			return o.name
-		}
-		path = path[:max(0, strings.LastIndexByte(path, '.'))]
-	}
-}
-
-// LocateLine implements metadata.LineOrigin.
-func (o *origin) LocateLine(path string, line, column int) string {
-	for _, b := range o.blocks {
-		if b.path == path {
-			return position(o.name, int(b.line)+line-1, int(b.column)+column)
-		}
-	}
-	return ""
-}
-
-func position(name string, line, column int) string {
-	if line == 0 {
-		return name
-	}
-	return fmt.Sprintf("%s:%d:%d", name, line, column)
 }

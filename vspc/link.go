@@ -32,6 +32,8 @@ type link struct {
 	secure  bool
 	greeted bool
 	grace   bool // the rest of the VM's identity has its last chance
+	// handling says that what is sent to the host waits for the end of handle.
+	handling bool
 
 	inherited bool // the session came by a vMotion, so its identity counts, not the host's word
 
@@ -151,8 +153,13 @@ func (l *link) overdue() error {
 	return ErrNotIdentified
 }
 
-// handle takes bytes from the host.
+// handle takes bytes from the host. What there is to say to it goes out in one write at the end.
 func (l *link) handle(in []byte) error {
+	l.handling = true
+	defer func() {
+		l.handling = false
+		l.kick()
+	}()
 	for len(in) > 0 {
 		ev, n, err := l.decoder.Next(in)
 		if err != nil {
@@ -214,6 +221,7 @@ func (l *link) startTLS(early []byte) error {
 		return &ProtocolError{"TLS was started without being agreed on"}
 	}
 	l.send(telnet.AppendSubnegotiation(nil, telnet.Authentication, []byte{authReply, authSSL, 0, sslAccepted}))
+	l.kick()
 	if err := l.flush(); err != nil {
 		return err
 	}

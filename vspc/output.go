@@ -33,7 +33,7 @@ type output struct {
 	piece int    // the size of the next piece on a connection that blocks
 }
 
-// send queues bytes for the host, ahead of the guest's data.
+// send queues bytes for the host, ahead of the guest's data. It is called by the goroutine that reads.
 func (l *link) send(p []byte) {
 	if len(p) == 0 {
 		return
@@ -45,7 +45,9 @@ func (l *link) send(p []byte) {
 	if tooMuch {
 		l.fail(ErrNotReading)
 	}
-	l.kick()
+	if !l.handling {
+		l.kick()
+	}
 }
 
 func (l *link) sendMessage(m Message) {

@@ -129,10 +129,10 @@ func (s *Session) Close() error {
 	return nil
 }
 
-// drained waits until nothing is on its way to the guest.
+// drained waits until nothing is on its way to the guest, or nothing can be any more.
 func (s *Session) drained(ctx context.Context) error {
 	s.mu.Lock()
-	if s.first.data == nil {
+	if s.first.data == nil || s.active == nil && (s.move == nil || s.move.candidate == nil) {
 		s.mu.Unlock()
 		return nil
 	}
@@ -493,6 +493,7 @@ func (s *Session) expire(m *move) {
 
 // lost says that l is gone. The session is over, unless a vMotion can bring it another connection.
 func (s *Session) lost(l *link, err error) {
+	draining := s.concentrator.isDraining() // then no new connection will come
 	s.mu.Lock()
 	m := s.move
 	switch {
@@ -506,7 +507,7 @@ func (s *Session) lost(l *link, err error) {
 	case s.active != l:
 		s.mu.Unlock()
 		return
-	case m != nil && (!m.peered || m.candidate != nil) && s.phase != closed && !errors.Is(err, ErrReplaced) && !errors.Is(err, ErrClosed):
+	case m != nil && (m.candidate != nil || !m.peered && !draining) && s.phase != closed && !errors.Is(err, ErrReplaced) && !errors.Is(err, ErrClosed):
 		s.active = nil
 		s.mu.Unlock()
 		return

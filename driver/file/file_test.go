@@ -361,7 +361,7 @@ func TestParseConfig(t *testing.T) {
 	for _, tc := range []struct{ options, want string }{
 		{`{"directory": "/some/directory/here"}`, ""},
 		{`{"directory": "/a", "cache-bytes": 1000000}`, ""},
-		{`{"directroy": "/a"}`, `file: unknown option "directroy": did you mean directory?`},
+		{`{"directoryy": "/a"}`, `file: unknown option "directoryy": did you mean directory?`},
 		{`{"directory": "/a", "watch": true}`, `file: unknown option "watch": known are directory, cache-bytes, templates, defaults-for-all`},
 		{`{"directory": 1}`, `file: option "directory" must be a string, not a number`},
 		{`{}`, `file: the option "directory" is missing: the directory with the VMs' files`},
@@ -373,5 +373,31 @@ func TestParseConfig(t *testing.T) {
 		if got := fmt.Sprint(err); got != tc.want && (tc.want != "" || err != nil) {
 			t.Errorf("%s: got %q, want %q", tc.options, got, tc.want)
 		}
+	}
+}
+
+// TestManual checks the limits and defaults that the manual states.
+func TestManual(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/drivers/file.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{fmt.Sprintf("%d (256 MiB)", file.DefaultCacheBytes), fmt.Sprintf("at most %d MiB", vmfile.MaxSize>>20)} {
+		if !strings.Contains(string(manual), want) {
+			t.Errorf("the manual does not say %q", want)
+		}
+	}
+	_, options, found := strings.Cut(string(manual), "--driver-opts '")
+	options, _, closed := strings.Cut(options, "'")
+	if !found || !closed {
+		t.Fatal("the manual has no example")
+	}
+	config, err := file.ParseConfig(json.RawMessage(options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Directory = "../../" + config.Directory
+	if got := hostname(t, open(t, config), metadata.VM{Name: "web1"}); got != "myhostnamehere" {
+		t.Errorf("got the file of %v", got)
 	}
 }

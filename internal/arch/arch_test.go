@@ -49,6 +49,7 @@ func rules() []arch.Rule {
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "golang.org/x/time", "github.com/prometheus"}},
 		{Package: "internal/tty", Imports: []string{sys}},
 		{Package: "internal/guest", Logs: true, Imports: []string{"packet", "nocloud/seed", "internal/tty"}},
+		{Package: "internal/guest/guesttest", Imports: []string{"packet"}},
 
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
@@ -58,11 +59,21 @@ func rules() []arch.Rule {
 		{Package: "cmd/vmw-cloudinit-guest", Flags: true, Imports: []string{"internal/guest", "internal/tty", "packet", "nocloud/seed"},
 			Forbidden: []string{"net/http", "crypto/tls"}},
 
+		// The benchmark takes the host's end from the project, and of the server only the program.
+		{Package: "bench", Flags: true, Imports: []string{"bench/...", sys}},
+		{Package: "bench/answers"},
+		{Package: "bench/plot", Pure: true},
+		{Package: "bench/stats", Pure: true},
+		{Package: "bench/report", Imports: []string{"bench/plot", "bench/stats"}},
+		{Package: "bench/inventory", Imports: []string{"vspc"}},
+		{Package: "bench/floor", Imports: []string{"bench/answers", "telnet", "vspc", sys}},
+		{Package: "bench/load", Imports: []string{"bench/answers", "bench/inventory", "bench/stats", "vspc", sys}},
+
 		// What keeps the house in order.
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
 		{Package: "internal/tty/ttytest", Imports: []string{sys}},
-		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11}},
+		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},
 		{Package: "internal/testenv/skips", Flags: true},
 		{Package: "test/..."},
 	}

@@ -7,15 +7,15 @@ import "strings"
 const maxWord = 64
 
 // Word returns the known word that is nearest to word, and its distance in keystrokes: letters added, left out,
-// changed, or swapped with their neighbour. Upper and lower case, "_" and "-" are no difference. A word of which
-// less than half is right is like none: "" is returned.
+// changed, or swapped with their neighbour. Upper and lower case, "_" and "-" are no difference. One keystroke in
+// three letters may be wrong; "" is returned if no word is as near as that.
 func Word(word string, known []string) (nearest string, distance int) {
 	if len(word) > maxWord {
 		return "", 0
 	}
 	folded := fold(word)
 	for _, candidate := range known {
-		if d := between(folded, fold(candidate)); 2*d < len(candidate) && (nearest == "" || d < distance) {
+		if d := between(folded, fold(candidate)); 3*d <= len(candidate) && (nearest == "" || d < distance) {
 			nearest, distance = candidate, d
 		}
 	}

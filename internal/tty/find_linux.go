@@ -34,7 +34,7 @@ func Find(root string) ([]Candidate, error) {
 		c := Candidate{Path: "/dev/" + entry.Name()}
 		switch {
 		case strings.TrimSpace(string(kind)) == "0":
-			c.Skip = "the name is there, and no hardware behind it"
+			c.Skip, c.Phantom = "the name is there, and no hardware behind it", true
 		case slices.Contains(consoles, entry.Name()):
 			c.Skip = "it is a console of this machine (console=" + entry.Name() + " on the kernel's command line)"
 		}

@@ -58,6 +58,8 @@ type Candidate struct {
 	Path string
 	// Skip says why no server can be behind it, in words for people; empty for a port that is worth asking.
 	Skip string
+	// Phantom: the name is there, and no hardware behind it. Some machines have 30 of them.
+	Phantom bool
 }
 
 // Holder is a process that has a port open.

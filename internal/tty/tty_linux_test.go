@@ -184,6 +184,9 @@ func TestFind(t *testing.T) {
 	for _, c := range found {
 		order = append(order, c.Path)
 		got[c.Path], _, _ = strings.Cut(c.Skip, " ")
+		if c.Phantom != (c.Path == "/dev/ttyS2") {
+			t.Errorf("%s: phantom is %v", c.Path, c.Phantom)
+		}
 	}
 	if want := []string{"/dev/ttyS0", "/dev/ttyS1", "/dev/ttyS2", "/dev/ttyS10", "/dev/ttyAMA0"}; !reflect.DeepEqual(order, want) {
 		t.Errorf("found %v, want %v", order, want)

@@ -213,6 +213,9 @@ func (d *Decoder) key(path string, n *yaml.Node) (string, bool) {
 	case n.Value == "":
 		d.Report(n, path, "there is an empty key here")
 		return "", false
+	case len(n.Value) > maxKey:
+		d.Report(n, path, "has a key of more than %d bytes", maxKey)
+		return "", false
 	}
 	d.text += len(n.Value)
 	return n.Value, true

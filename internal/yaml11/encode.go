@@ -10,14 +10,16 @@ import (
 	"strings"
 )
 
-// maxSimpleKey is the length from which we write a key in its long form ("? key"). A short one may have 1024
-// characters (YAML 1.1, section 9.1.2), escapes included.
-const maxSimpleKey = 128
+// maxKey is the longest key, in bytes: PyYAML finds no key of more than 1024 characters (YAML 1.1, section 9.1.2), and
+// six stand for one in an escape.
+const maxKey = 160
+
+var errLongKey = fmt.Errorf("a key is longer than %d bytes", maxKey)
 
 // Append appends value as a YAML document in block form. It takes what Decoder returns and what encoding/json
 // does, []string, Map (its order is kept) and map[string]any (sorted). What it writes reads back the same in
 // PyYAML and in readers of YAML 1.2: text stays plain only where all of them agree. It fails for other types,
-// for text that is not UTF-8, and for nesting too deep; dst is then returned as it was.
+// for text that is not UTF-8, for keys too long and for nesting too deep; dst is then returned as it was.
 func Append(dst []byte, value any) ([]byte, error) {
 	out, err := appendBlock(dst, value, 0, 0)
 	if err != nil {
@@ -53,16 +55,12 @@ func appendMap(dst []byte, m Map, indent, depth int) ([]byte, error) {
 		if i > 0 {
 			dst = appendIndent(dst, indent)
 		}
-		long := len(pair.Key) > maxSimpleKey
-		if long {
-			dst = append(dst, "? "...)
+		if len(pair.Key) > maxKey {
+			return nil, errLongKey
 		}
 		var err error
 		if dst, err = appendText(dst, pair.Key); err != nil {
 			return nil, err
-		}
-		if long {
-			dst = appendIndent(append(dst, '\n'), indent)
 		}
 		dst = append(dst, ':')
 		switch size, list := sizeOf(pair.Value); {
@@ -211,11 +209,13 @@ func isSafePlain(text string) bool {
 	case "y", "Y", "n", "N":
 		return false
 	}
-	if _, err := strconv.ParseFloat(text, 64); err == nil {
-		return false
-	}
-	if _, err := strconv.ParseInt(text, 0, 64); err == nil {
-		return false
+	if isDigit(text[0]) && strings.Count(text, ".") < 2 {
+		if _, err := strconv.ParseFloat(text, 64); err == nil { // YAML 1.2's 1e3
+			return false
+		}
+		if _, err := strconv.ParseInt(text, 0, 64); err == nil { // its 0o17
+			return false
+		}
 	}
 	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0b") { // PyYAML fails at "0x_"
 		return false

@@ -8,10 +8,6 @@ import (
 	"unicode/utf8"
 )
 
-// maxJSONKey is the longest key of a JSON object, in bytes: PyYAML finds no key of more than 1024 characters
-// (YAML 1.1, section 9.1.2), and six stand for one in an escape.
-const maxJSONKey = 160
-
 // AppendJSON appends value as JSON that PyYAML, which cloud-init reads JSON with, reads the same: control
 // characters are escaped beyond what JSON asks for, and a number with an exponent has a point. It takes the types
 // that Append takes, but for []byte and numbers that are not finite. Keys of map[string]any are sorted. On an
@@ -55,8 +51,8 @@ func appendObject(dst []byte, m Map, depth int) ([]byte, error) {
 		if i > 0 {
 			dst = append(dst, ", "...)
 		}
-		if len(pair.Key) > maxJSONKey {
-			return nil, fmt.Errorf("a key is longer than %d bytes", maxJSONKey)
+		if len(pair.Key) > maxKey {
+			return nil, errLongKey
 		}
 		var err error
 		if dst, err = appendQuoted(dst, pair.Key); err != nil {

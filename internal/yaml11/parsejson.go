@@ -20,7 +20,7 @@ func isJSON(data []byte) bool {
 
 // parseJSON returns the nodes of a valid JSON text.
 func parseJSON(data []byte) (*yaml.Node, error) {
-	p := jsonParser{data: data, tokens: json.NewDecoder(bytes.NewReader(data)), line: 1}
+	p := jsonParser{data: data, tokens: json.NewDecoder(bytes.NewReader(data)), line: 1, column: 1}
 	p.tokens.UseNumber()
 	return p.value(0)
 }
@@ -29,8 +29,9 @@ type jsonParser struct {
 	data   []byte
 	tokens *json.Decoder
 
-	// pos is where line and lineStart were counted up to.
-	pos, line, lineStart int
+	// pos is where line and column were counted up to.
+	pos, line, column int
+	values            int
 }
 
 // next returns the next token, and an empty node at its place.
@@ -40,18 +41,24 @@ func (p *jsonParser) next() (json.Token, *yaml.Node, error) {
 		start++
 	}
 	for ; p.pos < start; p.pos++ {
-		if p.data[p.pos] == '\n' {
-			p.line, p.lineStart = p.line+1, p.pos+1
+		switch c := p.data[p.pos]; {
+		case c == '\n':
+			p.line, p.column = p.line+1, 1
+		case utf8.RuneStart(c):
+			p.column++
 		}
 	}
 	token, err := p.tokens.Token()
-	return token, &yaml.Node{Line: p.line, Column: utf8.RuneCount(p.data[p.lineStart:start]) + 1}, err
+	return token, &yaml.Node{Line: p.line, Column: p.column}, err
 }
 
 func (p *jsonParser) value(depth int) (*yaml.Node, error) {
 	token, n, err := p.next()
 	if err != nil {
 		return nil, &Error{Line: n.Line, Column: n.Column, Problem: "is not JSON"}
+	}
+	if p.values++; p.values > 2*maxValues { // keys and values
+		return nil, &Error{Line: n.Line, Column: n.Column, Problem: fmt.Sprintf("the document has more than %d values", maxValues)}
 	}
 	n.Kind = yaml.ScalarNode
 	switch v := token.(type) {

@@ -45,8 +45,8 @@ const (
 	uuidA, uuidB, uuidBroken = "421338a5-0a6a-b9b4-b647-3007991cf1d6", "42130000-1111-2222-3333-44445555666b", "42130000-bad0-bad0-bad0-bad0bad0bad0"
 	unknownUUID              = "42139999-9999-9999-9999-999999999999"
 	nameC, nameOdd           = "web3", "Größe 3 (old) [a]"
-	// secret stands in the broken document, and must not be seen anywhere.
-	secret = "hunter2-9f8e7d"
+	// planted stands in the broken document, and must not be seen anywhere.
+	planted = "hunter2-9f8e7d"
 )
 
 // document is the data of the VM whose instance-id is id.
@@ -69,7 +69,7 @@ func (s Suite) records() []Record {
 	records := []Record{
 		{UUID: uuidA, Document: document("a")},
 		{UUID: uuidB, Document: document("b")},
-		{UUID: uuidBroken, Document: "metadata:\n  instance-id: broken\n  password: *" + secret + "\nuserdata: [" + secret + "\n"},
+		{UUID: uuidBroken, Document: "metadata:\n  instance-id: broken\n  password: *" + planted + "\nuserdata: [" + planted + "\n"},
 	}
 	if !s.OnlyUUIDs {
 		records = append(records, Record{Name: nameC, Document: document("c")}, Record{Name: nameOdd, Document: document("odd")})
@@ -145,7 +145,7 @@ func (s Suite) testInvalid(t *testing.T) {
 		if !errors.Is(err, metadata.ErrInvalid) || errors.Is(err, metadata.ErrNotFound) || inst != nil {
 			t.Fatalf("Find = %v, %v; want nil, and ErrInvalid alone", inst, err)
 		}
-		if strings.Contains(err.Error(), secret) {
+		if strings.Contains(err.Error(), planted) {
 			t.Errorf("the error shows the document's content: %v", err)
 		}
 	}

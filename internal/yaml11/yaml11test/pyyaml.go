@@ -8,12 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 
+	"vmw-cloudinit-metadata/internal/testenv"
 	"vmw-cloudinit-metadata/internal/yaml11"
 )
 
@@ -24,17 +24,12 @@ var program string
 // that Describe gives, or "error". Without PyYAML it skips the test, and fails it where CI is set.
 func Load(t testing.TB, documents [][]byte) []string {
 	t.Helper()
-	if err := exec.Command("python3", "-c", "import yaml").Run(); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("PyYAML is missing (apt-get install python3-yaml): %v", err)
-		}
-		t.Skipf("PyYAML is missing (apt-get install python3-yaml): %v", err)
-	}
+	python := testenv.Python(t, "yaml")
 	input, err := json.Marshal(documents) // bytes go as base64
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "python3", "-c", program)
+	cmd := exec.CommandContext(t.Context(), python, "-I", "-c", program)
 	cmd.Stdin = bytes.NewReader(input)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr

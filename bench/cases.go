@@ -1,0 +1,235 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"vmw-cloudinit-metadata/bench/answers"
+	"vmw-cloudinit-metadata/bench/load"
+	"vmw-cloudinit-metadata/bench/plot"
+	"vmw-cloudinit-metadata/bench/report"
+)
+
+// sizes are how large the cases are.
+type sizes struct {
+	rounds                      int
+	storm, stormLarge, parallel int // VMs, and how many at once
+	steady                      int // VMs
+	huge                        int // VMs with 1 MiB
+	window                      time.Duration
+	idle                        []int         // connected VMs
+	settle                      time.Duration // until idle memory is read again
+	connected, boots, moves     int           // of the vMotion case; moves a second
+	quiet, quietRate            int           // VMs beside the hostile one, and their questions a second
+	files                       int           // in the directory of the start case
+	slow                        int           // hosts that read slowly
+}
+
+func fullSizes() sizes {
+	return sizes{
+		rounds: 5, storm: 10_000, stormLarge: 10_000, parallel: 256, steady: 1000, huge: 100, window: 5 * time.Second,
+		idle: []int{5000, 10_000, 19_000}, settle: 150 * time.Second, connected: 15_000, boots: 2000, moves: 200,
+		quiet: 500, quietRate: 2000, files: 40_000, slow: 20,
+	}
+}
+
+// smallSizes are for CI: all is tried, little is said by the figures.
+func smallSizes() sizes {
+	return sizes{
+		rounds: 2, storm: 1000, stormLarge: 300, parallel: 64, steady: 100, huge: 10, window: 500 * time.Millisecond,
+		idle: []int{500, 1000, 2000}, settle: time.Second, connected: 1000, boots: 200, moves: 100,
+		quiet: 50, quietRate: 500, files: 2000, slow: 3,
+	}
+}
+
+// The sizes of user-data that the cases use.
+const (
+	smallUserData = 1 << 10
+	largeUserData = 64 << 10
+	hugeUserData  = 1 << 20
+)
+
+// benchCase is one case: how it is shown, and how it is measured.
+type benchCase struct {
+	report.Case
+	run func(b *bench, of string) error
+}
+
+func rate(unit string) report.Column {
+	return report.Column{Metric: "rate", Unit: unit, Ratio: true, Chart: true}
+}
+
+// costs are the columns that every case of a load has.
+func costs(of string) []report.Column {
+	return []report.Column{
+		{Metric: "p50", Unit: "p50 ms"}, {Metric: "p99", Unit: "p99 ms", Ratio: true},
+		{Metric: "cpu", Unit: "server's CPU µs/" + of, Ratio: true, Chart: true},
+		{Metric: "load", Unit: "load's CPU µs/" + of},
+	}
+}
+
+// cases are all of them, in the order of the report.
+func cases(s sizes) []benchCase {
+	first, again := "first sight", "again"
+	storm := func(name, title, about string, userData, vms int, secure bool, kinds ...string) benchCase {
+		return benchCase{
+			Case: report.Case{
+				Name: name, Title: title, About: about, Phases: []string{first, again}, Servers: kinds,
+				Columns: append([]report.Column{rate("VMs/s")}, costs("VM")...),
+			},
+			run: func(b *bench, of string) error {
+				return b.storms(of, kinds, userData, vms, secure, first, again)
+			},
+		}
+	}
+	steady := func(name, title, about string, userData, vms int, question []answers.Question, kinds ...string) benchCase {
+		return benchCase{
+			Case: report.Case{
+				Name: name, Title: title, About: about, Servers: kinds,
+				Columns: append([]report.Column{rate("answers/s")}, costs("answer")...),
+			},
+			run: func(b *bench, of string) error { return b.steady(of, kinds, userData, vms, question) },
+		}
+	}
+	all := []answers.Question{answers.MetaData, answers.NetworkData, answers.UserData}
+	plain := []string{ours, floorTelnet, floorLines, floorEpoll, floorEpoll2}
+	const stormAbout = "%s VMs connect%s, %d at once, say who they are, ask for all three documents, and stay. Each VM has a file of its own. " +
+		"“First sight” is a server that was just started, “again” the same storm on the same server once the VMs are gone."
+	return []benchCase{
+		storm("storm", "Boot storm, 1 KiB of user-data", fmt.Sprintf(stormAbout, plot.Number(float64(s.storm)), "", s.parallel),
+			smallUserData, s.storm, false, plain...),
+		storm("storm-64k", "Boot storm, 64 KiB of user-data", fmt.Sprintf(stormAbout, plot.Number(float64(s.stormLarge)), "", s.parallel),
+			largeUserData, s.stormLarge, false, plain...),
+		steady("steady", "Questions without end, 1 KiB of user-data",
+			fmt.Sprintf("%s connected VMs ask for the three documents in turn, as fast as they are answered.", plot.Number(float64(s.steady))),
+			smallUserData, s.steady, all, plain...),
+		steady("huge", "Answers of 1 MiB",
+			fmt.Sprintf("%d connected VMs ask for user-data of 1 MiB, as fast as it comes; on the line that is 1.4 MB.", s.huge),
+			hugeUserData, s.huge, []answers.Question{answers.UserData}, plain...),
+		storm("storm-tls", "Boot storm over TLS", fmt.Sprintf(stormAbout, plot.Number(float64(s.storm)), " with TLS", s.parallel)+
+			" The floors are crypto/tls servers.", smallUserData, s.storm, true, ours, floorTelnet, floorLines),
+		idleCase(s), moveCase(s), slowCase(s), hostileCase(s), startCase(s),
+	}
+}
+
+func idleCase(s sizes) benchCase {
+	kinds := []string{ours, floorTelnet, floorLines, floorEpoll}
+	return benchCase{
+		Case: report.Case{
+			Name: "idle", Title: "Memory of idle VMs", Axis: "connected VMs", Servers: kinds,
+			About: fmt.Sprintf("VMs connect, say who they are, and stay silent. The figures are the process's proportional set size (PSS), less "+
+				"what it was with no VM; the last line is %s later. The kernel's figure is the growth of all its objects, for both ends of the "+
+				"connection.", s.settle),
+			Columns: []report.Column{
+				{Metric: "per-vm", Unit: "KiB/VM", Ratio: true}, {Metric: "pss", Unit: "MiB in all", Line: true},
+				{Metric: "kernel", Unit: "kernel's KiB/VM"},
+			},
+		},
+		run: func(b *bench, of string) error { return b.idle(of, kinds) },
+	}
+}
+
+func moveCase(s sizes) benchCase {
+	kinds := []string{ours, floorTelnet}
+	return benchCase{
+		Case: report.Case{
+			Name: "vmotion", Title: "vMotion while others boot", Servers: kinds,
+			About: fmt.Sprintf("%s VMs are connected, %d a second move to another host, every other one with an answer under way. The times are "+
+				"from BEGIN to GOAHEAD as the host sees it. In the second phase %s others boot meanwhile, over and over, %d at once. "+
+				"Lost is a move that fails, or that loses or doubles a byte.",
+				plot.Number(float64(s.connected)), s.moves, plot.Number(float64(s.boots)), s.parallel),
+			Columns: []report.Column{
+				{Metric: "moves", Unit: "moves"}, {Metric: "lost", Unit: "lost"}, {Metric: "p50", Unit: "p50 ms"},
+				{Metric: "p99", Unit: "p99 ms", Ratio: true, Chart: true}, {Metric: "max", Unit: "max ms"},
+				{Metric: "downtime", Unit: "to COMPLETE, p99 ms"}, {Metric: "boots", Unit: "boots/s", Ratio: true},
+			},
+		},
+		run: func(b *bench, of string) error { return b.moves(of, kinds) },
+	}
+}
+
+func slowCase(s sizes) benchCase {
+	kinds := []string{ours, floorTelnet}
+	return benchCase{
+		Case: report.Case{
+			Name: "slow", Title: "GOAHEAD behind a long answer", Servers: kinds,
+			About: fmt.Sprintf("%d VMs, whose hosts read no faster than a serial line (%d bytes a second) into a small receive buffer, have an answer of "+
+				"1 MiB under way when they are to move. The times are from BEGIN to GOAHEAD; a host gives up after 5 s.", s.slow, lineRate),
+			Columns: []report.Column{{Metric: "p50", Unit: "p50 ms"}, {Metric: "max", Unit: "max ms"}},
+		},
+		run: func(b *bench, of string) error { return b.slow(of, kinds) },
+	}
+}
+
+func hostileCase(s sizes) benchCase {
+	kinds := []string{ours, floorTelnet}
+	phases := []string{nobody}
+	for _, kind := range load.Hostilities() {
+		phases = append(phases, string(kind), string(kind)+elsewhere)
+	}
+	return benchCase{
+		Case: report.Case{
+			Name: "hostile", Title: "One hostile VM", Servers: kinds, Phases: phases,
+			About: fmt.Sprintf("%d VMs ask %s questions a second in all; one more misbehaves. “Elsewhere” is the same misbehaviour towards "+
+				"another server on this machine: what the hostile one's own program, and the kernel, take from everybody.",
+				s.quiet, plot.Number(float64(s.quietRate))),
+			Columns: []report.Column{
+				{Metric: "p50", Unit: "p50 ms"}, {Metric: "p99", Unit: "p99 ms", Chart: true}, {Metric: "sent", Unit: "hostile MB/s"},
+			},
+		},
+		run: func(b *bench, of string) error { return b.hostile(of, kinds) },
+	}
+}
+
+func startCase(s sizes) benchCase {
+	kinds := []string{ours, floorLines}
+	return benchCase{
+		Case: report.Case{
+			Name: "start", Title: "From start to listening", Servers: kinds,
+			About: fmt.Sprintf("From exec until the first connection is taken, with an empty directory and with one of %s files.",
+				plot.Number(float64(s.files))),
+			Columns: []report.Column{{Metric: "start", Unit: "ms", Chart: true}},
+		},
+		run: func(b *bench, of string) error { return b.start(of, kinds) },
+	}
+}
+
+const (
+	// lineRate is what a guest's UART takes at 115,200 baud.
+	lineRate = 11_520
+
+	nobody    = "nobody hostile"
+	elsewhere = ", elsewhere"
+)
+
+// goals are what the project's own server is to reach.
+func goals(s sizes) []report.Goal {
+	most := func(of, phase, metric string, figure float64) report.Goal {
+		return report.Goal{Case: of, Phase: phase, Metric: metric, Most: figure}
+	}
+	least := func(of, phase, against string, factor float64) report.Goal {
+		return report.Goal{Case: of, Phase: phase, Metric: "rate", Against: against, Least: factor}
+	}
+	largest := strconv.Itoa(s.idle[len(s.idle)-1])
+	all := []report.Goal{
+		least("storm", "first sight", floorTelnet, 0.9), least("storm", "again", floorTelnet, 1),
+		{Case: "storm", Phase: "first sight", Metric: "p99", Against: floorTelnet, Most: 2},
+		{Case: "storm", Phase: "again", Metric: "p99", Against: floorTelnet, Most: 2},
+		least("storm-64k", "first sight", floorTelnet, 0.9), least("storm-64k", "again", floorTelnet, 0.9),
+		least("steady", steadyPhase, floorTelnet, 0.9), least("steady", steadyPhase, floorLines, 0.9),
+		least("huge", steadyPhase, floorTelnet, 0.9), least("huge", steadyPhase, floorLines, 0.9),
+		least("storm-tls", "first sight", floorTelnet, 0.9), least("storm-tls", "again", floorTelnet, 0.9),
+		most("idle", largest, "per-vm", 4), most("idle", largest+settled, "per-vm", 4),
+		most("vmotion", bootingPhase, "p99", 50), most("vmotion", bootingPhase, "lost", 0.5),
+		most("slow", slowPhase, "max", 1000), most("start", filesPhase, "start", 500),
+	}
+	for _, kind := range load.Hostilities() {
+		for _, than := range []string{nobody, string(kind) + elsewhere} {
+			all = append(all, report.Goal{Case: "hostile", Phase: string(kind), Metric: "p99", Against: ours, AgainstPhase: than, Most: 1.05})
+		}
+	}
+	return all
+}

@@ -1,0 +1,474 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"vmw-cloudinit-metadata/bench/answers"
+	"vmw-cloudinit-metadata/bench/inventory"
+	"vmw-cloudinit-metadata/bench/load"
+	"vmw-cloudinit-metadata/bench/stats"
+)
+
+// The phases of the cases that have one or two.
+const (
+	steadyPhase  = "steady"
+	quietPhase   = "nobody boots"
+	bootingPhase = "others boot"
+	slowPhase    = "1 MiB under way"
+	emptyPhase   = "no files"
+	filesPhase   = "many files"
+	settled      = ", later"
+)
+
+// prepare makes the files of so many VMs with so much user-data, and the answers that the floors give: ours, so that
+// all answer with as many bytes.
+func (b *bench) prepare(vms, userDataSize int) (serverConf, error) {
+	name := fmt.Sprintf("%d-vms-of-%d", vms, userDataSize)
+	conf := serverConf{files: filepath.Join(b.work, name), answers: filepath.Join(b.work, "answers-of-"+strconv.Itoa(userDataSize))}
+	if slices.Contains(b.prepared, name) {
+		return conf, nil
+	}
+	if err := inventory.Write(conf.files, vms, userDataSize); err != nil {
+		return conf, err
+	}
+	metaData, networkConfig := inventory.Documents(0)
+	userData := inventory.UserData(userDataSize)
+	set := answers.Set{answers.MetaData.Line(metaData), answers.NetworkData.Line(networkConfig), answers.UserData.Line(userData)}
+	if err := set.Save(conf.answers); err != nil {
+		return conf, err
+	}
+	if b.server != "" {
+		if err := b.sample(conf, userData); err != nil {
+			return conf, err
+		}
+	}
+	b.prepared = append(b.prepared, name)
+	return conf, nil
+}
+
+// sample takes the floors' answers from ours.
+func (b *bench) sample(conf serverConf, userData []byte) error {
+	server, fleet, err := b.launch(b.kind(ours), conf, false)
+	if err != nil {
+		return err
+	}
+	err = fleet.call("Sample", conf.answers, &load.Nothing{})
+	fleet.stop()
+	server.stop()
+	if err != nil {
+		return err
+	}
+	return sameUserData(conf.answers, userData)
+}
+
+// sameUserData checks that what ours answers is what is in the file: else nothing that follows is worth measuring.
+func sameUserData(directory string, userData []byte) error {
+	set, err := answers.Load(directory)
+	if err != nil {
+		return err
+	}
+	got, err := answers.UserData.Document(set[answers.UserData])
+	if err == nil && string(got) != string(userData) {
+		err = fmt.Errorf("the server answers with user-data of %d bytes that is not the file's, of %d", len(got), len(userData))
+	}
+	return err
+}
+
+// selected are those of the kinds that the user wants, in the kinds' order.
+func (b *bench) selected(names []string) []serverKind {
+	var kinds []serverKind
+	for _, kind := range b.kinds {
+		name := kind.name
+		if name == former { // goes with ours
+			name = ours
+		}
+		if slices.Contains(names, name) && (len(b.only) == 0 || slices.Contains(b.only, name)) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+// launch starts a server and a load for it.
+func (b *bench) launch(kind serverKind, conf serverConf, skim bool) (*server, *fleet, error) {
+	server, err := b.startServer(kind, conf)
+	if err != nil {
+		return nil, nil, err
+	}
+	fleet, err := b.startLoad(b.loadConf(kind, conf, server, skim))
+	if err != nil {
+		server.stop()
+		return nil, nil, err
+	}
+	return server, fleet, nil
+}
+
+func (b *bench) loadConf(kind serverKind, conf serverConf, server *server, skim bool) load.Config {
+	c := load.Config{Address: server.address, Hosts: kind.hosts, URI: uri, Answers: conf.answers, Exact: kind.exact, Skim: skim}
+	if conf.tls {
+		c.CA = b.certificate
+	}
+	return c
+}
+
+// turns runs measure in turn, for each kind in each round, on a new server with a new load.
+func (b *bench) turns(of string, names []string, rounds int, conf serverConf, skim bool, measure func(kind serverKind, s *server, f *fleet) error) error {
+	for round := range rounds {
+		for _, kind := range b.selected(names) {
+			server, fleet, err := b.launch(kind, conf, skim)
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			err = measure(kind, server, fleet)
+			fleet.stop()
+			server.stop()
+			if err != nil {
+				return server.failed(err)
+			}
+			b.progress("%s: %d of %d, %s: %.1f s", of, round+1, rounds, kind.name, time.Since(begin).Seconds())
+		}
+	}
+	return nil
+}
+
+// charge runs do, and notes the processor's time that it took of the server and of the load, for each of what it counts.
+func (b *bench) charge(of, phase string, kind serverKind, s *server, do func() (count int, load time.Duration, err error)) error {
+	before, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	count, load, err := do()
+	if err != nil {
+		return err
+	}
+	after, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	if count == 0 {
+		return errors.New("nothing was answered")
+	}
+	each := float64(count) * float64(time.Microsecond)
+	b.report.Add(of, phase, kind.name, "cpu", float64(after-before)/each)
+	b.report.Add(of, phase, kind.name, "load", float64(load)/each)
+	return nil
+}
+
+func (b *bench) storms(of string, names []string, userDataSize, vms int, secure bool, phases ...string) error {
+	conf, err := b.prepare(b.vmsWith(userDataSize), userDataSize)
+	if err != nil {
+		return err
+	}
+	conf.tls = secure
+	return b.turns(of, names, b.sizes.rounds, conf, false, func(kind serverKind, s *server, f *fleet) error {
+		for _, phase := range phases {
+			err := b.charge(of, phase, kind, s, func() (int, time.Duration, error) {
+				reply, err := f.storm(load.StormArgs{Count: vms, Parallel: b.sizes.parallel, Ask: true})
+				if err != nil {
+					return 0, 0, err
+				}
+				b.report.Add(of, phase, kind.name, "rate", float64(vms)/reply.Elapsed.Seconds())
+				b.report.Add(of, phase, kind.name, "p50", reply.Latency.P50)
+				b.report.Add(of, phase, kind.name, "p99", reply.Latency.P99)
+				return vms, reply.CPU, nil
+			})
+			if err != nil {
+				return err
+			}
+			if err := f.disconnect(); err != nil {
+				return err
+			}
+			time.Sleep(b.sizes.window / 10) // for the server to see it
+		}
+		return nil
+	})
+}
+
+// vmsWith is how many VMs have files with so much user-data: enough for each case that uses them.
+func (b *bench) vmsWith(userDataSize int) int {
+	switch userDataSize {
+	case smallUserData:
+		return max(b.sizes.files, b.sizes.storm, b.sizes.connected, slices.Max(b.sizes.idle))
+	case largeUserData:
+		return b.sizes.stormLarge
+	}
+	return max(b.sizes.huge, b.sizes.slow, 2)
+}
+
+func (b *bench) steady(of string, names []string, userDataSize, vms int, questions []answers.Question) error {
+	conf, err := b.prepare(b.vmsWith(userDataSize), userDataSize)
+	if err != nil {
+		return err
+	}
+	return b.turns(of, names, b.sizes.rounds, conf, userDataSize == hugeUserData, func(kind serverKind, s *server, f *fleet) error {
+		if _, err := f.storm(load.StormArgs{Count: vms, Parallel: b.sizes.parallel, Ask: true}); err != nil {
+			return err
+		}
+		args := load.SteadyArgs{VMs: vms, Duration: b.sizes.window / 5, Questions: questions}
+		if _, err := f.steady(args); err != nil {
+			return err
+		}
+		args.Duration = b.sizes.window
+		return b.charge(of, steadyPhase, kind, s, func() (int, time.Duration, error) {
+			reply, err := f.steady(args)
+			if err != nil {
+				return 0, 0, err
+			}
+			b.report.Add(of, steadyPhase, kind.name, "rate", float64(reply.Answers)/reply.Elapsed.Seconds())
+			b.report.Add(of, steadyPhase, kind.name, "p50", reply.Latency.P50)
+			b.report.Add(of, steadyPhase, kind.name, "p99", reply.Latency.P99)
+			return reply.Answers, reply.CPU, nil
+		})
+	})
+}
+
+// idle has all servers run at once: silent VMs take nothing from each other but memory, and the wait is long.
+func (b *bench) idle(of string, names []string) error {
+	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
+	if err != nil {
+		return err
+	}
+	type one struct {
+		kind   serverKind
+		server *server
+		fleet  *fleet
+		empty  float64 // bytes
+	}
+	for round := range min(b.sizes.rounds, 2) {
+		err := func() error {
+			var all []*one
+			defer func() {
+				for _, o := range all {
+					o.fleet.stop()
+					o.server.stop()
+				}
+			}()
+			for _, kind := range b.selected(names) {
+				server, fleet, err := b.launch(kind, conf, false)
+				if err != nil {
+					return err
+				}
+				o := &one{kind: kind, server: server, fleet: fleet}
+				all = append(all, o)
+				if o.empty, err = server.memory(); err != nil {
+					return err
+				}
+			}
+			note := func(o *one, phase string, vms int) error {
+				pss, err := o.server.memory()
+				if err != nil {
+					return o.server.failed(err)
+				}
+				b.report.Add(of, phase, o.kind.name, "pss", pss/(1<<20))
+				b.report.Add(of, phase, o.kind.name, "per-vm", (pss-o.empty)/1024/float64(vms))
+				return nil
+			}
+			connected := 0
+			for _, vms := range b.sizes.idle {
+				for _, o := range all {
+					before, err := slab()
+					if err != nil {
+						return err
+					}
+					if _, err := o.fleet.storm(load.StormArgs{From: connected, Count: vms - connected, Parallel: b.sizes.parallel}); err != nil {
+						return o.server.failed(err)
+					}
+					time.Sleep(b.sizes.window / 2) // identities come behind the proxy's consent
+					after, err := slab()
+					if err != nil {
+						return err
+					}
+					b.report.Add(of, strconv.Itoa(vms), o.kind.name, "kernel", (after-before)/1024/float64(vms-connected))
+					if err := note(o, strconv.Itoa(vms), vms); err != nil {
+						return err
+					}
+				}
+				connected = vms
+			}
+			time.Sleep(b.sizes.settle)
+			for _, o := range all {
+				if err := note(o, strconv.Itoa(connected)+settled, connected); err != nil {
+					return err
+				}
+			}
+			return nil
+		}()
+		if err != nil {
+			return err
+		}
+		b.progress("%s: %d of %d", of, round+1, min(b.sizes.rounds, 2))
+	}
+	return nil
+}
+
+func (b *bench) moves(of string, names []string) error {
+	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
+	if err != nil {
+		return err
+	}
+	return b.turns(of, names, b.sizes.rounds, conf, false, func(kind serverKind, _ *server, f *fleet) error {
+		s := b.sizes
+		if _, err := f.storm(load.StormArgs{Count: s.connected, Parallel: s.parallel, Ask: true}); err != nil {
+			return err
+		}
+		for _, boots := range []int{0, s.boots} {
+			phase := quietPhase
+			if boots > 0 {
+				phase = bootingPhase
+			}
+			var reply load.MovesReply
+			err := f.call("Moves", load.MovesArgs{
+				From: s.boots, Count: s.connected - s.boots, Rate: s.moves, Duration: 2 * s.window,
+				BootCount: boots, BootsParallel: s.parallel,
+			}, &reply)
+			if err != nil {
+				return err
+			}
+			if reply.Lost > 0 {
+				b.progress("%s: %d of %d moves lost: %s", kind.name, reply.Lost, reply.Begun, reply.FirstLoss)
+			}
+			if reply.Late > 0 {
+				b.progress("%s: the load was late for %d of %d moves", kind.name, reply.Late, reply.Begun)
+			}
+			for metric, value := range map[string]float64{
+				"moves": float64(reply.Begun), "lost": float64(reply.Lost), "p50": reply.GoAhead.P50, "p99": reply.GoAhead.P99,
+				"max": reply.GoAhead.Max, "downtime": reply.Downtime.P99,
+				"boots": float64(reply.Boots) / (2 * s.window).Seconds(),
+			} {
+				b.report.Add(of, phase, kind.name, metric, value)
+			}
+		}
+		return nil
+	})
+}
+
+func (b *bench) slow(of string, names []string) error {
+	conf, err := b.prepare(b.vmsWith(hugeUserData), hugeUserData)
+	if err != nil {
+		return err
+	}
+	return b.turns(of, names, min(b.sizes.rounds, 3), conf, true, func(kind serverKind, _ *server, f *fleet) error {
+		var reply load.SlowReply
+		if err := f.call("Slow", load.SlowArgs{VMs: b.sizes.slow, Rate: lineRate, After: lineRate}, &reply); err != nil {
+			return err
+		}
+		b.report.Add(of, slowPhase, kind.name, "p50", reply.GoAhead.P50)
+		b.report.Add(of, slowPhase, kind.name, "max", reply.GoAhead.Max)
+		return nil
+	})
+}
+
+// hostile has the hostile VM in a load process of its own.
+func (b *bench) hostile(of string, names []string) error {
+	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
+	if err != nil {
+		return err
+	}
+	large, err := b.prepare(b.vmsWith(hugeUserData), hugeUserData)
+	if err != nil {
+		return err
+	}
+	// The hostile VM is one more than the quiet ones, and has more to ask for.
+	conf.files = filepath.Join(b.work, "hostile")
+	if err := inventory.Write(conf.files, b.sizes.quiet, smallUserData); err != nil {
+		return err
+	}
+	file := filepath.Join(conf.files, inventory.Name(b.sizes.quiet)+".yaml")
+	if err := os.WriteFile(file, inventory.File(b.sizes.quiet, inventory.UserData(hugeUserData)), 0o644); err != nil {
+		return err
+	}
+	return b.turns(of, names, min(b.sizes.rounds, 3), conf, false, func(kind serverKind, s *server, f *fleet) error {
+		victim, err := b.startServer(b.kind(floorTelnet), large)
+		if err != nil {
+			return err
+		}
+		defer victim.stop()
+		if _, err := f.storm(load.StormArgs{Count: b.sizes.quiet, Parallel: b.sizes.parallel, Ask: true}); err != nil {
+			return err
+		}
+		paced := func(phase string) error {
+			var reply load.PacedReply
+			err := f.call("Paced", load.PacedArgs{VMs: b.sizes.quiet, Rate: b.sizes.quietRate, Duration: b.sizes.window}, &reply)
+			b.report.Add(of, phase, kind.name, "p50", reply.Latency.P50)
+			b.report.Add(of, phase, kind.name, "p99", reply.Latency.P99)
+			return err
+		}
+		if err := paced(nobody); err != nil {
+			return err
+		}
+		for _, hostility := range load.Hostilities() {
+			for _, towards := range []*server{s, victim} {
+				phase := string(hostility)
+				towardsKind := kind
+				if towards == victim {
+					phase += elsewhere
+					towardsKind = b.kind(floorTelnet)
+				}
+				args := load.HostileArgs{VM: b.sizes.quiet, Kind: hostility, Duration: b.sizes.window + b.sizes.window/5}
+				reply, err := b.beside(b.loadConf(towardsKind, conf, towards, false), args, func() error { return paced(phase) })
+				if err != nil {
+					return err
+				}
+				b.report.Add(of, phase, kind.name, "sent", float64(reply.Sent)/1e6/args.Duration.Seconds())
+			}
+		}
+		return nil
+	})
+}
+
+// beside runs do while a VM is hostile.
+func (b *bench) beside(conf load.Config, args load.HostileArgs, do func() error) (load.HostileReply, error) {
+	var reply load.HostileReply
+	f, err := b.startLoad(conf)
+	if err != nil {
+		return reply, err
+	}
+	defer f.stop()
+	hostile := f.client.Go("Fleet.Hostile", args, &reply, nil)
+	time.Sleep(args.Duration / 12) // for it to be under way
+	if err := do(); err != nil {
+		return reply, err
+	}
+	if call := <-hostile.Done; call.Error != nil {
+		return reply, f.failed(call.Error)
+	}
+	return reply, nil
+}
+
+func (b *bench) start(of string, names []string) error {
+	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
+	if err != nil {
+		return err
+	}
+	empty := conf
+	empty.files = filepath.Join(b.work, "empty")
+	if err := os.MkdirAll(empty.files, 0o755); err != nil {
+		return err
+	}
+	for round := range b.sizes.rounds {
+		for _, kind := range b.selected(names) {
+			for _, with := range []struct {
+				phase string
+				conf  serverConf
+			}{{emptyPhase, empty}, {filesPhase, conf}} {
+				server, err := b.startServer(kind, with.conf)
+				if err != nil {
+					return err
+				}
+				server.stop()
+				b.report.Add(of, with.phase, kind.name, "start", stats.Milliseconds(server.ready))
+			}
+		}
+		b.progress("%s: %d of %d", of, round+1, b.sizes.rounds)
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"vmw-cloudinit-metadata/internal/guest/guesttest"
+	"vmw-cloudinit-metadata/internal/tty/ttytest"
+	"vmw-cloudinit-metadata/packet"
+)
+
+// run is the program with args and an environment of "KEY=VALUE".
+func run(t *testing.T, args []string, env ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	p := program{out: &o, err: &e, env: func(key string) string {
+		for _, entry := range env {
+			if value, ok := strings.CutPrefix(entry, key+"="); ok {
+				return value
+			}
+		}
+		return ""
+	}}
+	code = p.run(t.Context(), args)
+	return code, o.String(), e.String()
+}
+
+// port is a real tty with a server behind it.
+func port(t *testing.T, server *guesttest.Server) (path string) {
+	t.Helper()
+	host, path := ttytest.Open(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Serve(host)
+	}()
+	t.Cleanup(func() { host.SetDeadline(time.Unix(1, 0)); <-done })
+	return path
+}
+
+func documents() map[packet.Document][]byte {
+	return map[packet.Document][]byte{
+		packet.MetaData: []byte(`{"instance-id":"i-1"}`), packet.UserData: bytes.Repeat([]byte("# a comment\n"), 20_000),
+	}
+}
+
+func TestSeed(t *testing.T) {
+	server := &guesttest.Server{Documents: documents()}
+	path, dir := port(t, server), t.TempDir()
+	args := []string{"seed", "--console", "", "--dir", filepath.Join(dir, "seed/nocloud"), "--cloud-dir", dir, "--result", filepath.Join(dir, "run/result.json")}
+	for _, step := range []struct {
+		name           string
+		before         func()
+		args           []string
+		code           int
+		result, seed   string
+		version        float64
+		wantNoMetaData bool
+	}{
+		{"mute", func() { server.Mute = true }, []string{"--wait", "1s"}, 5, "unreachable", "none", 0, true},
+		{"nothing for it", func() { server.Mute, server.Fail = false, packet.NotFound }, nil, 3, "not-found", "none", 0, true},
+		{"all is well", func() { server.Fail = "" }, nil, 0, "ok", "written", 2, false},
+		{"once more", func() {}, nil, 0, "ok", "unchanged", 2, false},
+		{"by version 1", func() {}, []string{"--protocol", "1"}, 0, "ok", "unchanged", 1, false},
+		{"denied", func() { server.Fail = packet.Denied }, nil, 4, "denied", "kept", 0, false},
+	} {
+		server.Do(step.before)
+		code, _, errs := run(t, append(args, step.args...), "VMW_CLOUDINIT_GUEST_DEVICE="+path)
+		data, err := os.ReadFile(filepath.Join(dir, "run/result.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var result map[string]any
+		if err := json.Unmarshal(data, &result); err != nil {
+			t.Fatal(err)
+		}
+		version, _ := result["protocol"].(float64)
+		if code != step.code || result["result"] != step.result || result["seed"] != step.seed || version != step.version {
+			t.Errorf("%s: exit code %d, %s%s", step.name, code, data, errs)
+		}
+		if !strings.Contains(errs, name+": "+step.result+": ") {
+			t.Errorf("%s: the log says\n%s", step.name, errs)
+		}
+		got, err := os.ReadFile(filepath.Join(dir, "seed/nocloud/meta-data"))
+		if step.wantNoMetaData != os.IsNotExist(err) || err == nil && string(got) != `{"instance-id":"i-1"}` {
+			t.Errorf("%s: meta-data is %q, %v", step.name, got, err)
+		}
+	}
+}
+
+func TestSeedTellsTheConsole(t *testing.T) {
+	dir := t.TempDir()
+	console := filepath.Join(dir, "console")
+	if err := os.WriteFile(console, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := port(t, &guesttest.Server{Fail: packet.NotFound})
+	code, _, errs := run(t, []string{"seed", "--device", path, "--console", console, "--dir", dir + "/seed/nocloud", "--cloud-dir", dir, "--result", ""})
+	if text, err := os.ReadFile(console); code != 3 || err != nil || !strings.Contains(string(text), "not-found: "+path+": the server says not-found") {
+		t.Errorf("exit code %d, console: %q\n%s", code, text, errs)
+	}
+}
+
+func TestGet(t *testing.T) {
+	path := port(t, &guesttest.Server{Documents: documents()})
+	file := filepath.Join(t.TempDir(), "out")
+	for _, tc := range []struct {
+		args []string
+		code int
+		out  string
+	}{
+		{[]string{"get", "--device", path, "meta-data"}, 0, `{"instance-id":"i-1"}`},
+		{[]string{"get", "--device", path, "user-data"}, 0, string(documents()[packet.UserData])},
+		{[]string{"get", "--device", path, "vendor-data"}, 3, ""},
+		{[]string{"get", "--device", path, "--output", file, "meta-data"}, 0, ""},
+		{[]string{"get", "--device", path + "0000", "meta-data"}, 6, ""},
+		{[]string{"get", "--device", path}, 2, ""},
+		{[]string{"get", "--device", path, "passwd"}, 2, ""},
+	} {
+		if code, out, errs := run(t, tc.args); code != tc.code || out != tc.out || (code == 0) != (errs == "") {
+			t.Errorf("%q: exit code %d, %.100q\n%s", tc.args, code, out, errs)
+		}
+	}
+	if data, err := os.ReadFile(file); err != nil || string(data) != `{"instance-id":"i-1"}` {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	server := &guesttest.Server{Documents: documents()}
+	path := port(t, server)
+	code, out, errs := run(t, []string{"probe", "--device", path})
+	if want := path + ": a server answers, with version 2, meta-data: 21 bytes, user-data: 240000 bytes\n"; code != 0 || out != want || errs != "" {
+		t.Errorf("exit code %d, %q\n%s", code, out, errs)
+	}
+	server.Do(func() { server.Fail = packet.Denied })
+	if code, out, _ := run(t, []string{"probe", "--device", path}); code != 4 || !strings.HasPrefix(out, path+": denied: ") {
+		t.Errorf("exit code %d, %q", code, out)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		env  string
+		code int
+		text string
+	}{
+		{nil, "", 2, "which command?"},
+		{[]string{"sead"}, "", 2, `no command "sead"`},
+		{[]string{"help"}, "", 0, "Exit codes"},
+		{[]string{"help", "seed"}, "", 0, "-cloud-dir"},
+		{[]string{"get", "-h"}, "", 0, "get [FLAGS] DOCUMENT"},
+		{[]string{"version"}, "", 0, runtime.GOARCH},
+		{[]string{"seed", "now"}, "", 2, `"now" is one argument too many`},
+		{[]string{"seed", "--colour"}, "", 2, "colour"},
+		{[]string{"seed", "--protocol", "3"}, "", 2, "1, 2 or auto"},
+		{[]string{"seed", "--wait", "0s"}, "", 2, "--wait is 0s"},
+		{[]string{"seed"}, "VMW_CLOUDINIT_GUEST_WAIT=long", 2, `VMW_CLOUDINIT_GUEST_WAIT="long"`},
+		{[]string{"seed", "-h"}, "VMW_CLOUDINIT_GUEST_CLOUD_DIR=/elsewhere", 0, "-wait"},
+	} {
+		if code, out, errs := run(t, tc.args, tc.env); code != tc.code || !strings.Contains(out+errs, tc.text) {
+			t.Errorf("%q: exit code %d\n%s%s", tc.args, code, out, errs)
+		}
+	}
+}
+
+// The program goes into images and runs as root on each boot: what it is made of changes on purpose only.
+func TestDependencies(t *testing.T) {
+	var lists [][]string
+	for _, arch := range []string{"amd64", "arm64"} {
+		cmd := exec.Command("go", "list", "-deps", ".")
+		cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []string
+		for dep := range strings.FieldsSeq(string(out)) {
+			// The insides of the standard library are its own affair.
+			if first, _, _ := strings.Cut(dep, "/"); first != "internal" && first != "vendor" && !strings.HasPrefix(dep, "crypto/internal") && !strings.HasPrefix(dep, "runtime") {
+				list = append(list, dep)
+			}
+		}
+		slices.Sort(list)
+		lists = append(lists, list)
+	}
+	if !slices.Equal(lists[0], lists[1]) {
+		t.Errorf("amd64 and arm64 differ:\n%q\n%q", lists[0], lists[1])
+	}
+	for _, banned := range []string{"net", "net/http", "crypto/tls", "os/user", "C"} {
+		if slices.Contains(lists[0], banned) {
+			t.Errorf("%s is among the dependencies", banned)
+		}
+	}
+	want, err := os.ReadFile("testdata/dependencies")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(lists[0], "\n") + "\n"; got != string(want) {
+		for _, dep := range lists[0] {
+			if !strings.Contains("\n"+string(want), "\n"+dep+"\n") {
+				t.Errorf("new: %s", dep)
+			}
+		}
+		for dep := range strings.FieldsSeq(string(want)) {
+			if !slices.Contains(lists[0], dep) {
+				t.Errorf("gone: %s", dep)
+			}
+		}
+		t.Error("if that is meant, change testdata/dependencies")
+	}
+}
+
+func TestBinary(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds for four systems")
+	}
+	const most = 3 << 20
+	dir := t.TempDir()
+	for _, target := range []string{"linux/amd64", "linux/arm64", "windows/amd64", "freebsd/amd64"} {
+		system, arch, _ := strings.Cut(target, "/")
+		file := filepath.Join(dir, system+arch)
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, ".")
+		cmd.Env = append(os.Environ(), "GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", target, err, out)
+			continue
+		}
+		if system != "linux" {
+			continue
+		}
+		if info, err := os.Stat(file); err != nil || info.Size() > most {
+			t.Errorf("%s: %d bytes, and it may have %d; %v", target, info.Size(), most, err)
+		}
+		f, err := elf.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for _, program := range f.Progs {
+			if program.Type == elf.PT_INTERP {
+				t.Errorf("%s: not static", target)
+			}
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package nocloud_test
+
+import (
+	"strings"
+	"testing"
+
+	"vmw-cloudinit-metadata/internal/yaml11/yaml11test"
+	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/nocloud"
+)
+
+// render renders the network given as the inner lines of a file.
+func render(t testing.TB, network string, nics ...nocloud.NIC) (string, error) {
+	t.Helper()
+	inst := parse(t, "f", "network:\n  "+strings.ReplaceAll(strings.TrimSpace(network), "\n", "\n  ")+"\n")
+	docs, err := nocloud.Render(metadata.VM{Name: "vm", UUID: testUUID}, inst, nocloud.Options{NICs: nics})
+	if err != nil {
+		return "", err
+	}
+	return string(docs.NetworkConfig), nil
+}
+
+func TestFlatNetwork(t *testing.T) {
+	for _, tc := range []struct{ name, network, want string }{
+		{"prefix", "address: 192.168.1.1/24", "name: eth0\n  subnets:\n  - type: static\n    address: 192.168.1.1/24\n"},
+		{"netmask as a prefix", "address: 192.168.1.1\nnetmask: 24", "name: eth0\n  subnets:\n  - type: static\n    address: 192.168.1.1/24\n"},
+		{"all keys", "address: 10.0.0.2/8\nname: ens192\nmac-address: 00-50-56-AB-CD-EF\nmtu: 9000\ngateway: 10.0.0.1\nsearch: [a.example, b.example]\nnameservers: 10.0.0.3, 10.0.0.4",
+			"name: ens192\n  mac_address: 00:50:56:ab:cd:ef\n  mtu: 9000\n  subnets:\n  - type: static\n    address: 10.0.0.2/8\n    gateway: 10.0.0.1\n    dns_search:\n    - a.example\n    - b.example\n    dns_nameservers:\n    - 10.0.0.3\n    - 10.0.0.4\n"},
+		{"MAC address of digits", "address: 10.0.0.2/8\nmac-address: 12:34:56:12:34:56", "name: eth0\n  mac_address: \"12:34:56:12:34:56\"\n  subnets:\n  - type: static\n    address: 10.0.0.2/8\n"},
+		{"older spelling", "dhcp: yes\nmac_address: 00:50:56:ab:cd:ef", "name: eth0\n  mac_address: 00:50:56:ab:cd:ef\n  subnets:\n  - type: dhcp4\n"},
+		{"DHCP", "dhcp: true", "name: eth0\n  subnets:\n  - type: dhcp4\n"},
+		{"DHCP for both", "dhcp: true\ndhcp6: true\nnameservers: [192.0.2.1]", "name: eth0\n  subnets:\n  - type: dhcp4\n    dns_nameservers:\n    - 192.0.2.1\n  - type: dhcp6\n"},
+		{"IPv6", "address: 2001:db8::2/64\ngateway: fe80::1\nnameservers: 2001:db8::53", "name: eth0\n  subnets:\n  - type: static6\n    address: 2001:db8::2/64\n    gateway: fe80::1\n    dns_nameservers:\n    - 2001:db8::53\n"},
+		{"IPv6 with a netmask", "address: 2001:db8::2\nnetmask: 'ffff:ffff:ffff:ffff::'", "name: eth0\n  subnets:\n  - type: static6\n    address: 2001:db8::2/64\n"},
+		{"both", "address: [192.0.2.2/24, '2001:db8::2/64']\ngateway: [192.0.2.1, '2001:db8::1']\nsearch: example.com",
+			"name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.2/24\n    gateway: 192.0.2.1\n    dns_search:\n    - example.com\n  - type: static6\n    address: 2001:db8::2/64\n    gateway: 2001:db8::1\n"},
+		{"static beside DHCP of the other kind", "dhcp: true\naddress: 2001:db8::2/64", "name: eth0\n  subnets:\n  - type: dhcp4\n  - type: static6\n    address: 2001:db8::2/64\n"},
+		{"subnet of two", "address: 192.0.2.0/31\ngateway: 192.0.2.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.0/31\n    gateway: 192.0.2.1\n"},
+		{"subnet of one", "address: 192.0.2.7/32\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.7/32\n    gateway: 198.51.100.1\n"},
+		{"second gateway's subnet", "address: [192.0.2.2/24, 198.51.100.2/24]\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.2/24\n  - type: static\n    address: 198.51.100.2/24\n    gateway: 198.51.100.1\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := render(t, tc.network)
+			if want := "version: 1\nconfig:\n- type: physical\n  " + tc.want; err != nil || got != want {
+				t.Errorf("got (%v)\n%s\nwant\n%s", err, got, want)
+			}
+		})
+	}
+}
+
+func TestMACAddressOfTheGuest(t *testing.T) {
+	nics := []nocloud.NIC{{"lo", "00:00:00:00:00:00"}, {"bad", "x"}, {"ens192", "00:50:56:00:00:01"}, {"ens224", "00:50:56:00:00:02"}}
+	for _, tc := range []struct{ name, network, want string }{
+		{"first", "dhcp: true", "00:50:56:00:00:01"},
+		{"by name", "dhcp: true\nname: ens224", "00:50:56:00:00:02"},
+		{"to be renamed", "dhcp: true\nname: wan", "00:50:56:00:00:01"},
+		{"given", "dhcp: true\nmac-address: 00:50:56:00:00:09", "00:50:56:00:00:09"},
+	} {
+		got, err := render(t, tc.network, nics...)
+		if err != nil || !strings.Contains(got, "\n  mac_address: \""+tc.want+"\"\n") {
+			t.Errorf("%s: got (%v)\n%s\nwant the MAC address %s", tc.name, err, got, tc.want)
+		}
+	}
+}
+
+func TestNetworkProblems(t *testing.T) {
+	for _, tc := range []struct{ name, network, want string }{
+		{"misspelt key", "addrss: 10.0.0.1/8", "f:2:3: network.addrss: is not a key of network: did you mean address?\nf:1:1: network: needs an address, or dhcp: true"},
+		{"unknown key", "dhcp: true\nfoo: 1", "f:3:3: network.foo: is not a key of network: known are address, netmask, gateway, search, nameservers, name, mac-address, mtu, dhcp, dhcp6"},
+		{"version forgotten", "ethernets: {}\ndhcp: true", "f:2:3: network.ethernets: belongs to a whole network-config, which needs its version: 1 or 2 beside it"},
+		{"nothing", "name: eth0", "f:1:1: network: needs an address, or dhcp: true"},
+		{"no netmask", "address: 10.0.0.1", "f:2:3: network.address: needs a netmask beside it, or a prefix, as in 10.0.0.1/24"},
+		{"no address in it", "address: web1", "f:2:3: network.address: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
+		{"leading zeros", "address: 010.0.0.1/8", "f:2:3: network.address: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
+		{"empty address", "address: ''", "f:2:3: network.address: is empty: give it a value, or leave the key out"},
+		{"netmask twice", "address: 10.0.0.1/8\nnetmask: 255.0.0.0", "f:2:3: network.address: has its /prefix: remove the netmask"},
+		{"netmask with holes", "address: 10.0.0.1\nnetmask: 255.0.255.0", "f:3:3: network.netmask: 255.0.255.0 is not a netmask: its ones must come first, then its zeros"},
+		{"netmask with a hole in a byte", "address: 10.0.0.1\nnetmask: 255.255.255.5", "f:3:3: network.netmask: 255.255.255.5 is not a netmask: its ones must come first, then its zeros"},
+		{"netmask of nothing", "address: 10.0.0.1\nnetmask: 0.0.0.0", "f:3:3: network.netmask: 0.0.0.0 is not a netmask: its ones must come first, then its zeros"},
+		{"netmask of another kind", "address: 10.0.0.1\nnetmask: 'ffff::'", "f:3:3: network.netmask: is not a netmask for 10.0.0.1, such as 255.255.255.0 for IPv4 or 64 for IPv6"},
+		{"prefix too long", "address: 10.0.0.1/33", "f:2:3: network.address: the length of a prefix is a number from 1 to 32 here"},
+		{"multicast", "address: 224.0.0.1/24", "f:2:3: network.address: 224.0.0.1 is a multicast address"},
+		{"IPv6 multicast", "address: ff02::1/64", "f:2:3: network.address: ff02::1 is a multicast address"},
+		{"unspecified", "address: 0.0.0.0/24", "f:2:3: network.address: 0.0.0.0 is no host's address"},
+		{"loopback", "address: 127.0.0.1/8", "f:2:3: network.address: 127.0.0.1 is a loopback address"},
+		{"broadcast", "address: 255.255.255.255/24", "f:2:3: network.address: 255.255.255.255 is the broadcast address"},
+		{"broadcast of the subnet", "address: 10.1.2.127/25", "f:2:3: network.address: 10.1.2.127 is the broadcast address of 10.1.2.0/25: the VM can't have it"},
+		{"network", "address: 10.1.2.128/25", "f:2:3: network.address: 10.1.2.128 is the address of the network 10.1.2.128/25 itself: the VM can't have it"},
+		{"IPv6 network", "address: '2001:db8::/64'", "f:2:3: network.address: 2001:db8:: is the address of all routers of 2001:db8::/64: the VM can't have it"},
+		{"mapped", "address: '::ffff:10.0.0.1/120'", "f:2:3: network.address: ::ffff:10.0.0.1 is an IPv4 address in IPv6 form: write 10.0.0.1"},
+		{"zone", "address: 'fe80::1%eth0/64'", "f:2:3: network.address: must not have a zone (%)"},
+		{"gateway elsewhere", "address: 192.168.1.1/24\ngateway: 192.168.2.254", "f:3:3: network.gateway: 192.168.2.254 is not in the VM's subnet 192.168.1.0/24"},
+		{"gateway is the VM", "address: 192.168.1.1/24\ngateway: 192.168.1.1", "f:3:3: network.gateway: 192.168.1.1 is the VM's own address"},
+		{"gateway is the broadcast address", "address: 192.168.1.1/24\ngateway: 192.168.1.255", "f:3:3: network.gateway: 192.168.1.255 is the broadcast address of 192.168.1.0/24: no router can have it"},
+		{"gateway of another kind", "address: 192.168.1.1/24\ngateway: 2001:db8::1", "f:3:3: network.gateway: 2001:db8::1 needs an address of its kind (IPv4 or IPv6)"},
+		{"gateway with a prefix", "address: 192.168.1.1/24\ngateway: 192.168.1.254/24", "f:3:3: network.gateway: must be an address without a /prefix"},
+		{"gateway beside DHCP", "dhcp: true\ngateway: 10.0.0.1", "f:3:3: network.gateway: needs an address beside it: with DHCP the gateway comes from there"},
+		{"two gateways", "address: 10.0.0.2/8\ngateway: [10.0.0.1, 10.0.0.3]", "f:3:23: network.gateway.1: is the second gateway of its kind: there can be one for IPv4 and one for IPv6"},
+		{"address beside DHCP", "dhcp: true\naddress: 10.0.0.2/8", "f:3:3: network.address: can't be there beside DHCP: choose one of them"},
+		{"DHCP as text", "dhcp: 'yes'", "f:2:3: network.dhcp: must be true or false\nf:1:1: network: needs an address, or dhcp: true"},
+		{"name server", "dhcp: true\nnameservers: [8.8.8.8, dns.example]", "f:3:26: network.nameservers.1: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
+		{"search domain", "dhcp: true\nsearch: a..b", "f:3:3: network.search: is not the name of a domain"},
+		{"list of lists", "dhcp: true\nsearch: [[a]]", "f:3:12: network.search.0: must be text, and not empty"},
+		{"mtu", "dhcp: true\nmtu: 15", "f:3:3: network.mtu: must be a number from 68 to 65535"},
+		{"mtu as text", "dhcp: true\nmtu: '1500'", "f:3:3: network.mtu: must be a number from 68 to 65535"},
+		{"mtu for IPv6", "address: '2001:db8::1/64'\nmtu: 1200", "f:3:3: network.mtu: must be at least 1280 with an IPv6 address"},
+		{"MAC address of a group", "dhcp: true\nmac-address: '01:00:5e:00:00:01'", "f:3:3: network.mac-address: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
+		{"MAC address too long", "dhcp: true\nmac-address: 00:50:56:00:00:00:00:01", "f:3:3: network.mac-address: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
+		{"interface name", "dhcp: true\nname: ../../etc", "f:3:3: network.name: is not a name for a network interface: up to 15 characters, without blanks, /, : and %"},
+
+		{"version", "version: 3", "f:2:3: network.version: must be 1 or 2"},
+		{"version 1 without config", "version: 1", "f:1:1: network.config: must be a list of interfaces, or the word disabled"},
+		{"version 1 type", "version: 1\nconfig:\n- type: fysical\n  name: eth0", "f:4:5: network.config.0.type: is none that cloud-init knows: did you mean physical?"},
+		{"version 1 without type", "version: 1\nconfig:\n- name: eth0", "f:4:5: network.config.0.type: is missing: one of physical, bond, bridge, vlan, infiniband, loopback, nameserver, route"},
+		{"version 1 name twice", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: vlan, name: a}", "f:5:18: network.config.1.name: is there twice: another interface has it"},
+		{"version 1 MAC address", "version: 1\nconfig:\n- {type: physical, name: a, mac_address: 1}", "f:4:31: network.config.0.mac_address: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
+		{"version 1 subnet", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1/24\n    gateway: 10.0.1.1", "f:9:7: network.config.0.subnets.0.gateway: 10.0.1.1 is not in the VM's subnet 10.0.0.0/24"},
+		{"version 1 without address", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static", "f:7:7: network.config.0.subnets.0.address: is missing: a static subnet needs one"},
+		{"version 1 name server", "version: 1\nconfig:\n- type: nameserver\n  address: [a]", "f:5:15: network.config.0.address.0: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
+		{"version 2 key", "version: 2\nethernet: {}", "f:3:3: network.ethernet: is not a key of a network-config of version 2: did you mean ethernets?"},
+		{"version 2 devices", "version: 2\nethernets: [eth0]", "f:3:3: network.ethernets: must be a mapping of devices"},
+		{"version 2 address", "version: 2\nethernets: {eth0: {addresses: [10.0.0.1]}}", "f:3:34: network.ethernets.eth0.addresses.0: needs the length of its prefix, as in 10.0.0.1/24"},
+		{"version 2 gateway", "version: 2\nethernets: {eth0: {addresses: [10.0.0.2/24], gateway4: 10.0.1.1}}", "f:3:48: network.ethernets.eth0.gateway4: 10.0.1.1 is not in the VM's subnet 10.0.0.0/24"},
+		{"version 2 dhcp", "version: 2\nethernets: {eth0: {dhcp4: 'true'}}", "f:3:22: network.ethernets.eth0.dhcp4: must be true or false"},
+		{"version 2 set-name", "version: 2\nethernets: {a: {set-name: eth0}}", "f:3:19: network.ethernets.a.set-name: needs a match beside it"},
+		{"version 2 match", "version: 2\nethernets: {a: {match: {macaddress: 1:2}}}", "f:3:27: network.ethernets.a.match.macaddress: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
+		{"version 2 route", "version: 2\nethernets: {a: {routes: [{to: default, via: gw}]}}", "f:3:42: network.ethernets.a.routes.0.via: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
+		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := render(t, tc.network)
+			if err == nil {
+				t.Fatalf("rendered as\n%s", got)
+			}
+			if err.Error() != tc.want {
+				t.Errorf("\ngot  %s\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+const version2 = `version: 2
+ethernets:
+  lan:
+    match: {macaddress: 12:34:56:12:34:56}
+    set-name: eth0
+    dhcp4: no
+    mtu: 0b10111011100
+    addresses: [192.0.2.2/24, "2001:db8::2/64", {192.0.2.3/24: {lifetime: 0, label: "a:b"}}]
+    gateway4: 192.0.2.1
+    gateway6: fe80::1
+    nameservers: {search: [example.com, "yes"], addresses: [192.0.2.53]}
+    routes: [{to: default, via: 192.0.2.1, metric: 100}, {to: 10.0.0.0/8, via: 192.0.2.9}]
+vlans:
+  vlan7: {id: 7, link: lan}
+`
+
+func TestWholeNetworkConfigPasses(t *testing.T) {
+	const version1 = `version: 1
+config:
+- type: physical
+  name: eth0
+  mac_address: "00:50:56:00:00:01"
+  mtu: 1500
+  subnets:
+  - {type: static, address: 192.0.2.2, netmask: 255.255.255.0, gateway: 192.0.2.1, dns_nameservers: [192.0.2.53], routes: [{network: 10.0.0.0, netmask: 255.0.0.0, gateway: 192.0.2.9}]}
+  - {type: static6, address: '2001:db8::2/64'}
+- {type: bond, name: bond0, bond_interfaces: [eth0], params: {bond-mode: "802.3ad"}, subnets: [{type: ipv6_slaac}]}
+- {type: nameserver, address: [192.0.2.53], search: [example.com]}
+- {type: route, destination: 10.1.0.0/16, gateway: 192.0.2.8}
+`
+	var written, given [][]byte
+	for _, network := range []string{version1, version2, "version: 1\nconfig: disabled\n", "version: 2\nfuture-devices: {a: 1}\n", "network:\n  " + strings.ReplaceAll(strings.TrimSpace(version2), "\n", "\n  ")} {
+		got, err := render(t, network)
+		if err != nil {
+			t.Errorf("%s\n%v", network, err)
+			continue
+		}
+		if !strings.HasPrefix(got, "version: ") {
+			t.Errorf("does not start with its version:\n%s", got)
+		}
+		bare := network
+		if inner, wrapped := strings.CutPrefix(network, "network:\n  "); wrapped {
+			bare = strings.ReplaceAll(inner, "\n  ", "\n")
+		}
+		written = append(written, []byte(got))
+		given = append(given, []byte(strings.Replace(bare, "{macaddress: 12:34:56:12:34:56}", "{macaddress: '12:34:56:12:34:56'}", 1))) // text in any case
+	}
+	want := yaml11test.Load(t, given)
+	for i, got := range yaml11test.Load(t, written) {
+		if got != want[i] {
+			t.Errorf("PyYAML reads\n%s\nas %s\nand as it was given as %s", written[i], got, want[i])
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package vspc
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net"
+	"os"
+	"testing"
+
+	"vmw-cloudinit-metadata/telnet"
+)
+
+// TestPartialWritesSplitNoFF writes to a pipe, which takes whole pages, so that a write ends between an FF and its
+// double; a command for the host has to come behind both.
+func TestPartialWritesSplitNoFF(t *testing.T) {
+	for offset := range 4 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		raw, err := w.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		unused, other := net.Pipe()
+		defer other.Close()
+		l := newLink(NewConcentrator(Config{}), unused)
+		l.raw = raw
+		s := l.session.Load()
+		s.phase, s.receiver = open, discard{}
+
+		data := bytes.Repeat([]byte("x"), offset)
+		random := rand.New(rand.NewPCG(uint64(offset), 0))
+		for range 200 << 10 {
+			data = append(data, "\xff\xff\xffab"[random.IntN(5)])
+		}
+		handed := make(chan error, 1)
+		s.Send(data, func(err error) { handed <- err })
+		var got []byte
+		var d telnet.Decoder
+		notNow := 0
+		for len(got) < len(data) || notNow < 3 {
+			if len(got) > 50<<10*(notNow+1) && notNow < 3 || len(got) == len(data) {
+				l.sendMessage(VMotionNotNow{Sequence: []byte{iac}})
+			}
+			buf := make([]byte, 4096)
+			n, err := r.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for in := buf[:n]; len(in) > 0; {
+				ev, used, err := d.Next(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch ev.Kind {
+				case telnet.Data:
+					got = append(got, ev.Bytes...)
+				case telnet.Subnegotiation:
+					notNow++
+				case telnet.Negotiation, telnet.Function:
+					t.Fatalf("%+v in the stream", ev)
+				}
+				in = in[used:]
+			}
+		}
+		if !bytes.Equal(got, data) {
+			t.Fatalf("offset %d: %d bytes came of %d", offset, len(got), len(data))
+		}
+		if err := <-handed; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestUnescaped(t *testing.T) {
+	data := []byte{'a', iac, iac, 'b'}
+	wire := telnet.AppendData(nil, data)
+	for n, want := range []struct {
+		consumed int
+		split    bool
+	}{{0, false}, {1, false}, {2, true}, {2, false}, {3, true}, {3, false}, {4, false}} {
+		if consumed, split := unescaped(data, len(wire), n); consumed != want.consumed || split != want.split {
+			t.Errorf("unescaped(%d) = %d, %v; want %v", n, consumed, split, want)
+		}
+	}
+}

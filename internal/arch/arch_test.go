@@ -42,7 +42,7 @@ func rules() []arch.Rule {
 		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},
 		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
 		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
-		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
+		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.uber.org/zap"}},
 		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru", "internal/nearest"}},
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
@@ -87,6 +87,7 @@ func testModules() []string {
 	return []string{
 		"github.com/google/go-cmp",
 		"github.com/rogpeppe/go-internal",
+		"go.etcd.io/etcd/server/v3", // a real etcd, for driver/etcd
 	}
 }
 

@@ -42,14 +42,17 @@ func rules() []arch.Rule {
 		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},
 		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
 		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
-		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/api/v3"}},
+		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.uber.org/zap"}},
 		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru", "internal/nearest"}},
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "golang.org/x/time", "github.com/prometheus"}},
+		{Package: "internal/tlspair"},
 		{Package: "internal/tty", Imports: []string{sys}},
 		{Package: "internal/guest", Logs: true, Imports: []string{"packet", "nocloud/seed", "internal/tty"}},
 		{Package: "internal/guest/guesttest", Imports: []string{"packet"}},
+
+		{Package: "internal/simulator", Imports: []string{"vspc", "packet", sys}},
 
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
@@ -84,6 +87,7 @@ func testModules() []string {
 	return []string{
 		"github.com/google/go-cmp",
 		"github.com/rogpeppe/go-internal",
+		"go.etcd.io/etcd/server/v3", // a real etcd, for driver/etcd
 	}
 }
 

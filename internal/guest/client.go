@@ -205,7 +205,7 @@ func (c *Client) Fetch(ctx context.Context, want []packet.Document, have map[pac
 			return nil, err
 		}
 		for {
-			err := c.hello(ctx, patience)
+			err := c.hello(ctx, c.wait)
 			if err == nil {
 				break
 			}

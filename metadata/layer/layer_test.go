@@ -165,7 +165,8 @@ func TestBadGzip(t *testing.T) {
 
 func TestEqualMessages(t *testing.T) {
 	one, other := []byte("#!/bin/sh\n"), []byte("#cloud-config\n{}\n")
-	if string(merge(t, one, other)) != string(merge(t, one, other)) {
+	first := merge(t, one, other)
+	if again := merge(t, one, other); string(again) != string(first) {
 		t.Error("equal layers give different messages")
 	}
 }

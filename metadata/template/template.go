@@ -71,7 +71,7 @@ func (e *expansion) value(path string, value any) any {
 		return list
 	case map[string]any:
 		if v == nil {
-			return v
+			return nil
 		}
 		mapping := make(map[string]any, len(v))
 		for key, item := range v {
@@ -175,14 +175,14 @@ func read(text string) (*template.Template, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	if t.Tree == nil || t.Tree.Root == nil { // it held nothing but definitions
+	if t.Tree == nil || t.Root == nil { // it held nothing but definitions
 		return nil, &templateError{problem: "defines another template, which is not understood here"}
 	}
 	if len(t.Templates()) > 1 {
 		return nil, &templateError{problem: "defines another template, which is not understood here"}
 	}
 	c := checker{text: text}
-	c.check(t.Tree.Root)
+	c.check(t.Root)
 	if c.err != nil {
 		return nil, c.err
 	}

@@ -84,7 +84,7 @@ func TestHostileName(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{"a {{ .VM.Nmae }}", "f.yaml:3:11: userdata: the template has a field .VM.Nmae, and there is none: did you mean Name?"},
+		{"a {{ .VM.Nme }}", "f.yaml:3:11: userdata: the template has a field .VM.Nme, and there is none: did you mean Name?"},
 		{"a\nb {{ .Name }}", "f.yaml:4:8: userdata: the template has a field .Name, and there is none: fields start with .VM"},
 		{"{{ uper .VM.Name }}", "has a function uper, and there is none: did you mean upper?"},
 		{"{{ html .VM.Name }}", "has a function html, and there is none"},

@@ -20,6 +20,7 @@ import (
 const shutdownLimit = 10 * time.Second
 
 const runHelp = `run starts the server. It ends in order at SIGTERM or SIGINT: answers under way are finished, for 10 s at most.
+SIGUSR1 has it log its counters.
 
 Every flag can come from the environment instead, as its help says; values of a flag that may be repeated are
 separated by commas there.`
@@ -31,6 +32,7 @@ type runFlags struct {
 	driver    driverFlags
 	listen    []string
 	direction *choice
+	network   networkFlags
 	logLevel  *choice
 	logFormat *choice
 }
@@ -54,6 +56,7 @@ func newRunCommand() *cobra.Command {
 	f.driver.register(flags)
 	flags.StringSliceVar(&f.listen, "listen", []string{":13370"}, "address to listen on for ESXi hosts; may be repeated")
 	flags.Var(f.direction, "direction", `the ports' direction in vSphere; "any" also takes ports that are set to server`)
+	f.network.register(flags)
 	flags.Var(f.logLevel, "log-level", "the least that is logged")
 	flags.Var(f.logFormat, "log-format", "how it is logged, to stderr")
 	fromEnvironment(cmd)
@@ -70,11 +73,16 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	defer closeDriver()
-	s, err := server.New(server.Config{
+	cfg := server.Config{
 		Services:     []server.Service{{URI: f.uri, Driver: driver}},
 		AnyDirection: f.direction.value == "any",
 		Logger:       logger,
-	})
+	}
+	pair, err := f.network.apply(&cfg, logger)
+	if err != nil {
+		return err
+	}
+	s, err := server.New(cfg)
 	if err != nil {
 		return usageError{err}
 	}
@@ -85,6 +93,7 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	for _, l := range listeners {
 		logger.Info("listening", "address", l.Addr().String(), "uri", f.uri, "driver", f.driver.name, "version", versionText())
 	}
+	f.network.announce(listeners, pair, logger)
 	if err := notifySystemd("READY=1"); err != nil {
 		logger.Warn("can't tell systemd that the server is ready", "error", err)
 	}
@@ -95,6 +104,7 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logger *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	logCountersOnSignal(ctx, s, logger)
 	failures := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go func() {
@@ -114,6 +124,7 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 	for range listeners {
 		err = errors.Join(err, <-failures)
 	}
+	logger.LogAttrs(ctx, slog.LevelInfo, "counters", s.Stats().Attrs()...)
 	if err == nil {
 		logger.Info("stopped")
 	}

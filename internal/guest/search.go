@@ -43,12 +43,12 @@ func (c *Config) find(ctx context.Context) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
+	nics := awaitNICs(ctx, c.Root)
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	defer c.remind(ctx, func(since time.Duration) string {
 		return fmt.Sprintf("waiting for a metadata server on %s (%s of %s)", paths(ports), since, c.Wait)
 	})()
-	nics := NICs(c.Root)
 	answered := c.round(ctx, ports, nics)
 	for _, p := range ports {
 		if p != answered {

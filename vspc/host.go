@@ -101,10 +101,10 @@ type Host struct {
 	deadline deadline      // of Read
 	decoder  telnet.Decoder
 
-	writing sync.Mutex // held for a write to conn; locked before mu
+	writing chan struct{} // full during a write to conn; taken before mu
 
 	mu          sync.Mutex
-	conn        net.Conn      // raw, or TLS over it; changed with writing held too
+	conn        net.Conn      // raw, or TLS over it; changed with writing taken too
 	out         []byte        // what the Host itself has to say
 	flushing    bool          // a goroutine is writing out
 	held        []byte        // what waits for TLS
@@ -136,7 +136,7 @@ func NewHost(conn net.Conn, conf HostConfig) *Host {
 	return &Host{
 		conf: conf, raw: conn, conn: conn,
 		data: make(chan []byte), taken: make(chan int),
-		ended: make(chan struct{}), closed: make(chan struct{}), proxying: make(chan struct{}),
+		ended: make(chan struct{}), closed: make(chan struct{}), proxying: make(chan struct{}), writing: make(chan struct{}, 1),
 		options: telnet.Negotiator{Accept: acceptAsHost},
 	}
 }
@@ -247,10 +247,10 @@ func (h *Host) Read(p []byte) (int, error) {
 // Write writes the guest's bytes to the proxy, whatever was agreed so far: a test may write too early. It returns when
 // the connection has taken them. After an error, the rest of p may be written again: what was begun is completed.
 func (h *Host) Write(p []byte) (int, error) {
-	if err := h.lockWriting(); err != nil {
+	if err := h.beginWrite(); err != nil {
 		return 0, err
 	}
-	defer h.writing.Unlock()
+	defer h.endWrite()
 	done := 0
 	for done < len(p) {
 		plain := bytes.IndexByte(p[done:], byte(telnet.IAC))
@@ -297,18 +297,18 @@ func (h *Host) Send(messages ...Message) error {
 
 // SendRaw sends bytes as they are, in one write.
 func (h *Host) SendRaw(wire []byte) error {
-	if err := h.lockWriting(); err != nil {
+	if err := h.beginWrite(); err != nil {
 		return err
 	}
-	defer h.writing.Unlock()
+	defer h.endWrite()
 	_, err := h.put(wire)
 	return err
 }
 
-// lockWriting takes h.writing for a write of the caller's: behind what is queued, and not while TLS is being started.
-func (h *Host) lockWriting() error {
+// beginWrite makes room for a write of the caller's: behind what is queued, and not while TLS is being started.
+func (h *Host) beginWrite() error {
 	for {
-		h.writing.Lock()
+		h.writing <- struct{}{}
 		err := h.flush()
 		h.mu.Lock()
 		gate := h.gate
@@ -316,7 +316,7 @@ func (h *Host) lockWriting() error {
 		if err == nil && gate == nil {
 			return nil
 		}
-		h.writing.Unlock()
+		h.endWrite()
 		if err != nil {
 			return err
 		}
@@ -327,6 +327,8 @@ func (h *Host) lockWriting() error {
 		}
 	}
 }
+
+func (h *Host) endWrite() { <-h.writing }
 
 // queue appends what the Host itself says, without waiting for the connection to take it: over a net.Pipe the proxy may
 // be writing too. h.mu is held.
@@ -339,14 +341,14 @@ func (h *Host) queue(wire []byte) {
 	if len(h.out) > 0 && !h.flushing {
 		h.flushing = true
 		go func() {
-			h.writing.Lock()
-			defer h.writing.Unlock()
+			h.writing <- struct{}{}
+			defer h.endWrite()
 			_ = h.flush() // the reading goroutine sees a broken connection too
 		}()
 	}
 }
 
-// flush writes what is queued. h.writing is held.
+// flush writes what is queued. The caller has h.writing.
 func (h *Host) flush() error {
 	for {
 		h.mu.Lock()
@@ -368,7 +370,7 @@ func (h *Host) flush() error {
 	}
 }
 
-// put writes to the connection. h.writing is held.
+// put writes to the connection. The caller has h.writing.
 func (h *Host) put(wire []byte) (n int, err error) {
 	size := h.conf.Variant.WriteSize
 	if size <= 0 {

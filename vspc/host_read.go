@@ -281,8 +281,8 @@ func (h *Host) authenticate(params []byte) (secure bool) {
 
 // startTLS makes the connection a TLS client's, and says through it what waited.
 func (h *Host) startTLS() error {
-	h.writing.Lock()
-	defer h.writing.Unlock()
+	h.writing <- struct{}{}
+	defer h.endWrite()
 	secure := tls.Client(h.raw, h.conf.TLS)
 	if err := secure.Handshake(); err != nil {
 		return fmt.Errorf("vspc: starting TLS: %w", err)

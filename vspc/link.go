@@ -66,7 +66,11 @@ func (l *link) serve() error {
 	err := l.run()
 	l.fail(err)
 	err = l.reason()
-	l.session.Load().lost(l, err)
+	s := l.session.Load()
+	if _, refusal := s.standing(l); refusal != nil && l.stage != lingering {
+		s.notify(l, Event{Kind: PortRefused, Err: refusal}) // the host left before it said which VM it is
+	}
+	s.lost(l, err)
 	return err
 }
 

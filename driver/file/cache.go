@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -39,16 +40,22 @@ type cache struct {
 	// parse is vmfile.Parse, but for tests that count.
 	parse func(name string, data []byte) (*metadata.Instance, error)
 
+	now func() time.Time
+
 	mu      sync.Mutex
 	entries map[string]*list.Element // of *entry, by file name
 	recent  list.List
 	size    int64
+	found   map[metadata.VM]*found
 }
 
 // entry is what is known of one file.
 type entry struct {
 	name string
-	cost int64 // guarded by cache.mu
+
+	// Guarded by cache.mu.
+	cost  int64
+	found []metadata.VM // those of cache.found that end with the entry
 
 	// turn is held, as a semaphore that ctx can interrupt, by whoever uses the fields below.
 	turn    chan struct{}
@@ -60,7 +67,10 @@ type entry struct {
 }
 
 func newCache(limit int64) *cache {
-	return &cache{limit: limit, parse: vmfile.Parse, entries: map[string]*list.Element{}}
+	return &cache{
+		limit: limit, parse: vmfile.Parse, now: time.Now,
+		entries: map[string]*list.Element{}, found: map[metadata.VM]*found{},
+	}
 }
 
 // source is a file in the directory.
@@ -70,8 +80,24 @@ type source struct {
 	name   string
 }
 
+// read is what a file held.
+type read struct {
+	entry *entry
+	stamp stamp
+	size  int64
+	inst  *metadata.Instance
+}
+
+// instance is nil where nothing was read.
+func (r *read) instance() *metadata.Instance {
+	if r == nil {
+		return nil
+	}
+	return r.inst
+}
+
 // get returns the data in a file whose stat is info.
-func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*metadata.Instance, error) {
+func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*read, error) {
 	e := c.entry(file.name)
 	select {
 	case e.turn <- struct{}{}:
@@ -80,7 +106,7 @@ func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*metada
 		return nil, ctx.Err()
 	}
 	if e.settled && sameStat(e.info, info) {
-		return e.inst, e.err
+		return e.read()
 	}
 	data, info, err := file.read()
 	if err != nil {
@@ -91,9 +117,17 @@ func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*metada
 		e.inst, e.err = c.parse(filepath.Join(file.driver.directory, file.name), data)
 		e.sum = sum
 	}
-	e.info, e.settled = info, isSettled(info, time.Now())
+	e.info, e.settled = info, isSettled(info, c.now())
 	c.charge(e, int64(len(data))+entryCost)
-	return e.inst, e.err
+	return e.read()
+}
+
+// read returns what the entry has. Its turn is held.
+func (e *entry) read() (*read, error) {
+	if e.err != nil {
+		return nil, e.err
+	}
+	return &read{e, stampOf(e.info), e.info.Size(), e.inst}, nil
 }
 
 // entry returns the entry of a file, which is the most recently used one then.
@@ -117,19 +151,77 @@ func (c *cache) charge(e *entry, cost int64) {
 	if element, ok := c.entries[e.name]; !ok || element.Value != e {
 		return // dropped meanwhile
 	}
+	c.forget(e)
 	c.size += cost - e.cost
 	e.cost = cost
+	c.shrink()
+}
+
+// shrink drops the least recently used entries until all is within the limit. c.mu is held.
+func (c *cache) shrink() {
 	for c.size > c.limit && c.recent.Len() > 0 {
 		oldest := c.recent.Remove(c.recent.Back()).(*entry)
 		delete(c.entries, oldest.name)
+		c.forget(oldest)
 		c.size -= oldest.cost
 	}
+}
+
+// remember keeps f as long as its entry, and at that one's cost: it may hold an instance of its own.
+func (c *cache) remember(vm metadata.VM, f *found) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	element, ok := c.entries[f.entry.name]
+	if !ok || element.Value != f.entry {
+		return // dropped meanwhile
+	}
+	switch former := c.found[vm]; {
+	case former == nil:
+		f.entry.found = append(f.entry.found, vm)
+	case former.entry == f.entry:
+		c.bill(former, -former.cost)
+	default:
+		c.bill(former, -former.cost)
+		former.entry.found = slices.DeleteFunc(former.entry.found, func(other metadata.VM) bool { return other == vm })
+		f.entry.found = append(f.entry.found, vm)
+	}
+	c.bill(f, f.cost)
+	c.found[vm] = f
+	c.shrink()
+}
+
+// recall returns what was remembered of vm, whose entry is the most recently used one then.
+func (c *cache) recall(vm metadata.VM) *found {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.found[vm]
+	if f != nil {
+		c.recent.MoveToFront(c.entries[f.entry.name])
+	}
+	return f
+}
+
+// forget drops what is remembered on the strength of e. c.mu is held.
+func (c *cache) forget(e *entry) {
+	for _, vm := range e.found {
+		f := c.found[vm]
+		c.bill(f, -f.cost)
+		delete(c.found, vm)
+	}
+	e.found = nil
+}
+
+// bill adds cost to what f's entry costs. c.mu is held.
+func (c *cache) bill(f *found, cost int64) {
+	f.entry.cost += cost
+	c.size += cost
 }
 
 func (c *cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.entries)
+	clear(c.found)
 	c.recent.Init()
 	c.size = 0
 }

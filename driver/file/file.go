@@ -80,6 +80,9 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	if d.closed.Load() {
 		return nil, errClosed
 	}
+	if inst := d.recall(vm, true); inst != nil {
+		return inst, nil
+	}
 	select {
 	case d.busy <- struct{}{}:
 	case <-ctx.Done():
@@ -104,18 +107,26 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 }
 
 func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+	if inst := d.recall(vm, false); inst != nil {
+		return inst, nil
+	}
+	directory, _ := stampAt(d.directory)
 	root, err := d.open()
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
 	names := fileNames(vm)
-	inst, err := d.first(ctx, root, names)
+	own, err := d.first(ctx, root, names)
 	switch {
 	case err != nil:
 		return nil, err
-	case inst != nil || d.config.DefaultsForAll:
-		return d.complete(ctx, root, vm, inst)
+	case own != nil || d.config.DefaultsForAll:
+		inst, defaults, err := d.complete(ctx, root, vm, own.instance())
+		if err == nil {
+			d.remember(vm, directory, own, defaults, inst)
+		}
+		return inst, err
 	case len(names) == 0:
 		return nil, fmt.Errorf("file: no UUID, and no name that a file can have: %w", metadata.ErrNotFound)
 	}
@@ -123,7 +134,7 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 }
 
 // first returns what is in the first of the files that is there; nil if none is.
-func (d *Driver) first(ctx context.Context, root *os.Root, names []string) (*metadata.Instance, error) {
+func (d *Driver) first(ctx context.Context, root *os.Root, names []string) (*read, error) {
 	for _, name := range names {
 		info, err := root.Stat(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -137,26 +148,28 @@ func (d *Driver) first(ctx context.Context, root *os.Root, names []string) (*met
 	return nil, nil
 }
 
-// complete puts the defaults below a VM's data, which may be nil, and fills in the templates.
-func (d *Driver) complete(ctx context.Context, root *os.Root, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, error) {
-	inst, err := d.first(ctx, root, defaultsNames())
+// complete puts the defaults below a VM's data, which may be nil, and fills in the templates. It also returns what it
+// read of the defaults, nil if there are none.
+func (d *Driver) complete(ctx context.Context, root *os.Root, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, *read, error) {
+	defaults, err := d.first(ctx, root, defaultsNames())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	inst := own
 	switch {
-	case inst == nil && own == nil:
-		return nil, fmt.Errorf("file: neither a file of the VM nor %q in %s: %w", defaultsNames(), d.directory, metadata.ErrNotFound)
-	case inst == nil:
-		inst = own
-	case own != nil:
-		if inst, err = layer.Merge(inst, own); err != nil {
-			return nil, err
+	case defaults == nil && own == nil:
+		return nil, nil, fmt.Errorf("file: neither a file of the VM nor %q in %s: %w", defaultsNames(), d.directory, metadata.ErrNotFound)
+	case own == nil:
+		inst = defaults.inst
+	case defaults != nil:
+		if inst, err = layer.Merge(defaults.inst, own); err != nil {
+			return nil, nil, err
 		}
 	}
 	if d.config.Templates {
-		return template.Expand(vm, inst)
+		inst, err = template.Expand(vm, inst)
 	}
-	return inst, nil
+	return inst, defaults, err
 }
 
 // open opens the directory, each time anew: a directory that was swapped for another, or is back on its mount,

@@ -70,15 +70,24 @@ func isBaseName(base string) bool {
 
 // escapeName is what the vSphere API makes of a VM's name.
 func escapeName(name string) string {
+	if !strings.ContainsAny(name, "%/\\") {
+		return name
+	}
 	return strings.NewReplacer("%", "%25", "/", "%2f", `\`, "%5c").Replace(name)
 }
 
 // upperEscapes is the other spelling of an escaped name.
 func upperEscapes(escaped string) string {
+	if !strings.Contains(escaped, "%") {
+		return escaped
+	}
 	return strings.NewReplacer("%2f", "%2F", "%5c", "%5C").Replace(escaped)
 }
 
 func unescapeName(name string) string {
+	if !strings.Contains(name, "%") {
+		return name
+	}
 	return strings.NewReplacer("%25", "%", "%2f", "/", "%2F", "/", "%5c", `\`, "%5C", `\`).Replace(name)
 }
 

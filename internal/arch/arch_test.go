@@ -47,9 +47,12 @@ func rules() []arch.Rule {
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "golang.org/x/time", "github.com/prometheus"}},
+		{Package: "internal/tlspair"},
 		{Package: "internal/tty", Imports: []string{sys}},
 		{Package: "internal/guest", Logs: true, Imports: []string{"packet", "nocloud/seed", "internal/tty"}},
 		{Package: "internal/guest/guesttest", Imports: []string{"packet"}},
+
+		{Package: "internal/simulator", Imports: []string{"vspc", "packet", sys}},
 
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
@@ -72,6 +75,7 @@ func rules() []arch.Rule {
 		// What keeps the house in order.
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
+		{Package: "packaging/guest", Imports: []string{"packet", sys}},
 		{Package: "internal/tty/ttytest", Imports: []string{sys}},
 		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},
 		{Package: "internal/testenv/skips", Flags: true},

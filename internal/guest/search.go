@@ -105,7 +105,7 @@ func (c *Config) try(ctx context.Context, p *candidate, nics []packet.NIC) bool 
 	}
 	if failed, ok := errors.AsType[*packet.Error](p.err); ok {
 		p.refused = failed
-		c.Log(p.path + ": " + oneLine(failed.Error()))
+		c.Log(p.path + ": " + failed.Error())
 	}
 	if _, ok := errors.AsType[*LineError](p.err); ok {
 		p.close()
@@ -296,7 +296,7 @@ func (c *Config) probe(ctx context.Context, p *candidate, nics []packet.NIC) Fin
 	}
 	finding.Outcome = outcomeOfSearch(err)
 	if err != nil {
-		finding.Problem = oneLine(err.Error())
+		finding.Problem = err.Error()
 		return finding
 	}
 	finding.Version, finding.Sizes = p.client.Version(), p.client.Sizes()

@@ -102,7 +102,7 @@ func (g *guest) enqueue(r request) {
 	case len(g.waiting) == maxWaiting || g.waitingBytes+len(r.data) > maxWaitingBytes:
 		g.mu.Unlock()
 		g.server.stats.Dropped.Add(1)
-		g.server.quiet.log(g.server.log, slog.LevelWarn, "waiting", "a guest does not wait for its answers; some of its requests are dropped", "vm", g.vm().String())
+		g.server.quiet.log(g.server.log, slog.LevelWarn, "waiting", "a guest does not wait for its answers; some of its requests are dropped", logged(g.vm()))
 	default:
 		r.data = bytes.Clone(r.data)
 		g.waiting = append(g.waiting, r)
@@ -142,7 +142,7 @@ func (g *guest) answered(err error) {
 func (g *guest) answer(r request) (frame []byte) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.server.log.Error("a request made the server panic", "vm", g.vm().String(), "request", r.code, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			g.server.log.Error("a request made the server panic", logged(g.vm()), "request", r.code, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			frame = g.failure(r, &packet.Error{Code: packet.Unavailable, Message: "the server failed; its log says why"})
 		}
 	}()
@@ -247,7 +247,7 @@ func (g *guest) failure(r request, told *packet.Error) []byte {
 
 func (g *guest) logFailure(level slog.Level, r request, code packet.ErrorCode, err error) {
 	vm := g.vm()
-	g.server.quiet.log(g.server.log, level, "request "+vm.String(), "request not answered", "vm", vm.String(), "request", r.code, "code", code, "error", err)
+	g.server.quiet.log(g.server.log, level, "request "+vm.String(), "request not answered", logged(vm), "request", r.code, "code", code, "error", err)
 }
 
 // logServed writes a line for a VM's first answer, and one for debugging for every answer.
@@ -261,6 +261,6 @@ func (g *guest) logServed(r request) {
 		level = slog.LevelInfo
 	}
 	if ctx := context.Background(); g.server.log.Enabled(ctx, level) {
-		g.server.log.Log(ctx, level, "answered", "vm", g.vm().String(), "request", r.code)
+		g.server.log.Log(ctx, level, "answered", logged(g.vm()), "request", r.code)
 	}
 }

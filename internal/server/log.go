@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/packet"
 	"vmw-cloudinit-metadata/vspc"
 )
@@ -73,6 +74,18 @@ func (s *Stats) Attrs() []slog.Attr {
 	return attrs
 }
 
+// logged returns a VM as a log line has it.
+func logged(vm metadata.VM) slog.Attr {
+	attrs := []any{slog.String("name", vm.Name)}
+	for _, id := range []struct{ key, value string }{{"uuid", vm.UUID}, {"bios-uuid", vm.BIOSUUID}} {
+		if id.value != "" {
+			attrs = append(attrs, slog.String(id.key, id.value))
+			break
+		}
+	}
+	return slog.Group("vm", attrs...)
+}
+
 // left takes the end of a connection.
 func (s *Server) left(remote net.Addr, err error) {
 	level := slog.LevelDebug
@@ -112,7 +125,7 @@ func (s *Server) notice(ev vspc.Event) {
 	if !s.log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := []any{"vm", vmOf(ev.Identity).String()}
+	attrs := []any{logged(vmOf(ev.Identity))}
 	if ev.Remote != nil {
 		attrs = append(attrs, "remote", ev.Remote.String())
 	}

@@ -94,7 +94,7 @@ func (g *guest) report(data []byte) ([]byte, error) {
 	}
 	g.server.offers.drop(g)
 	g.server.quiet.log(g.server.log, slog.LevelInfo, "report "+g.vm().String(), "the guest reports",
-		"vm", g.vm().String(), "stage", report.Stage, "result", report.Result, "instance-id", report.InstanceID, "message", report.Message)
+		logged(g.vm()), "stage", report.Stage, "result", report.Result, "instance-id", report.InstanceID, "message", report.Message)
 	return packet.AppendFrame(nil, packet.ResponseReport, []byte("{}")), nil
 }
 

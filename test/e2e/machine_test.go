@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// bootLimit is for one boot, from power-on to power-off. An idle machine with two cores needs 40 s for it.
-const bootLimit = 6 * time.Minute
+// bootLimit is for one boot, from power-on to power-off. An idle machine with two cores needs 40 s for it, a busy one
+// some minutes.
+const bootLimit = 10 * time.Minute
 
 // machine is a virtual machine whose disk stays from one boot to the next.
 type machine struct {

@@ -90,7 +90,9 @@ func (s *Server) Serve(line io.ReadWriter) error {
 		}
 		var delay time.Duration
 		s.Do(func() { delay = s.Delay })
-		time.Sleep(delay)
+		if delay > 0 {
+			<-time.After(delay)
+		}
 		var answer []byte
 		s.Do(func() { answer = s.answer(frame) })
 		if _, err := line.Write(answer); err != nil {

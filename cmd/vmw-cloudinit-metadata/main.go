@@ -1,0 +1,52 @@
+// Command vmw-cloudinit-metadata hands virtual machines on VMware vSphere their cloud-init data over a serial port: no
+// network, no ISO image and no guest tools needed.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"vmw-cloudinit-metadata/metadata"
+)
+
+// drivers are the constructors by the names that --driver takes. Each gets --driver-opts, which is valid JSON, and the
+// log for what it has to say later. A driver that is an io.Closer is closed at the end.
+var drivers = map[string]func(options []byte, log *slog.Logger) (metadata.Driver, error){
+	"command": newCommandDriver,
+	"file":    newFileDriver,
+	"http":    newHTTPDriver,
+
+	// The name in the tool that this one replaces.
+	"vmw_cloudinit_metadata.drivers.file:FileDriver": newFileDriver,
+}
+
+var version string // set by the linker
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills
+	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute runs the command line and returns the exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "%s: %v\n", command.CommandPath(), err)
+	if !isUsage(err) {
+		return exitFailure
+	}
+	fmt.Fprintf(stderr, "See '%s --help'.\n", command.CommandPath())
+	return exitUsage
+}

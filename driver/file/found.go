@@ -1,0 +1,84 @@
+package file
+
+import (
+	"path/filepath"
+	"time"
+
+	"vmw-cloudinit-metadata/metadata"
+)
+
+// found is what a VM was given, and the stats that all of it rested on. As long as none of them changes, another
+// look-up would find the same.
+type found struct {
+	entry     *entry // whose place in the cache it shares
+	cost      int64  // in bytes, beside the entry's own
+	directory stamp
+	files     [2]stampedFile // the VM's own, and the defaults; no path where there was none
+	local     bool           // on file systems that answer at once
+	inst      *metadata.Instance
+}
+
+type stampedFile struct {
+	path string
+	stamp
+}
+
+// foundCost is what a found costs at least: its stats, paths and place in a map.
+const foundCost = 1 << 10
+
+// maxFoundName bounds the names of VMs that are remembered: longer ones can't have files, so a hostile VM would
+// have to have a UUID's.
+const maxFoundName = maxFileName
+
+// remember keeps what vm was given, made of own and defaults, either of which may be nil. The directory's stamp was taken
+// before its files were looked for. Nothing is kept while a change might not show in a stamp yet.
+func (d *Driver) remember(vm metadata.VM, directory stamp, own, defaults *read, inst *metadata.Instance) {
+	now := d.cache.now()
+	if !directory.isSettled(now) || len(vm.Name) > maxFoundName {
+		return
+	}
+	f := &found{directory: directory, inst: inst, local: directory.isLocal(d.directory), cost: foundCost}
+	for i, r := range []*read{own, defaults} {
+		if r == nil {
+			continue
+		}
+		if !r.stamp.isSettled(now) {
+			return
+		}
+		f.files[i] = stampedFile{filepath.Join(d.directory, r.entry.name), r.stamp}
+		f.local = f.local && r.stamp.sameFileSystem(directory)
+		if f.entry == nil {
+			f.entry = r.entry
+		}
+		if inst != r.inst { // merged, or filled in
+			f.cost += r.size
+		}
+	}
+	d.cache.remember(vm, f)
+}
+
+// recall returns what vm was given the last time, if nothing has changed since. With localOnly it asks only such file
+// systems as answer at once.
+func (d *Driver) recall(vm metadata.VM, localOnly bool) *metadata.Instance {
+	f := d.cache.recall(vm)
+	if f == nil || localOnly && !f.local || !f.directory.isOf(d.directory) {
+		return nil
+	}
+	for i := range f.files {
+		if f.files[i].path != "" && !f.files[i].isOf(f.files[i].path) {
+			return nil
+		}
+	}
+	return f.inst
+}
+
+// isOf reports whether the stat of what is at path now is s.
+func (s stamp) isOf(path string) bool {
+	now, ok := stampAt(path)
+	return ok && now == s
+}
+
+// isSettled is for a stat that any later change would show in.
+func (s stamp) isSettled(now time.Time) bool {
+	return s.valid() && now.Sub(s.latest()) > settleTime
+}

@@ -1,0 +1,219 @@
+//go:build linux
+
+package file
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"vmw-cloudinit-metadata/metadata"
+)
+
+// settledDriver is a driver that takes each stat for an old one.
+func settledDriver(t *testing.T, config Config) *Driver {
+	t.Helper()
+	driver, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { driver.Close() })
+	driver.cache.now = func() time.Time { return time.Now().Add(time.Hour) }
+	return driver
+}
+
+func TestRememberedIsTheSame(t *testing.T) {
+	for name, config := range map[string]Config{
+		"own file": {}, "templates": {Templates: true}, "defaults alone": {DefaultsForAll: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config.Directory = t.TempDir()
+			text := "metadata: {hostname: web, note: '{{.VM.Name}}'}"
+			if name != "defaults alone" {
+				put(t, config.Directory, "web.yaml", text)
+			}
+			if name != "own file" {
+				put(t, config.Directory, "defaults.yaml", text)
+			}
+			driver, vm := settledDriver(t, config), metadata.VM{Name: "web", UUID: "502e71fa-1a2b-4c3d-8e4f-000000000001"}
+			first, err := driver.Find(t.Context(), vm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if driver.recall(vm, false) != first {
+				t.Error("nothing is remembered of the VM")
+			}
+			if again, err := driver.Find(t.Context(), vm); again != first || err != nil {
+				t.Errorf("the second look-up gives another instance: %v", err)
+			}
+			if other := driver.recall(metadata.VM{Name: "web"}, false); other != nil {
+				t.Error("another VM, of the same name, is taken for the first")
+			}
+		})
+	}
+}
+
+func put(t *testing.T, directory, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatChangesIsNoLongerRemembered(t *testing.T) {
+	const uuid = "502e71fa-1a2b-4c3d-8e4f-000000000001"
+	vm := metadata.VM{Name: "web", UUID: uuid}
+	for name, c := range map[string]struct {
+		do   func(dir string) error // the directory is a link's target
+		want string                 // the hostname then; none if empty
+	}{
+		"rewritten": {
+			func(dir string) error {
+				return os.WriteFile(filepath.Join(dir, "web.yaml"), []byte("metadata: {hostname: neu}"), 0o600)
+			}, "neu",
+		},
+		"replaced": {
+			func(dir string) error {
+				return os.Rename(filepath.Join(dir, "other.yaml"), filepath.Join(dir, "web.yaml"))
+			}, "other",
+		},
+		"removed": {
+			func(dir string) error { return os.Remove(filepath.Join(dir, "web.yaml")) }, "",
+		},
+		"a file of its UUID": {
+			func(dir string) error {
+				return os.WriteFile(filepath.Join(dir, uuid+".yaml"), []byte("metadata: {hostname: byuuid}"), 0o600)
+			}, "byuuid",
+		},
+		"defaults appear": {
+			func(dir string) error {
+				return os.WriteFile(filepath.Join(dir, "defaults.yml"), []byte("metadata: {region: north}"), 0o600)
+			}, "old in north",
+		},
+		"the directory is another": {
+			func(dir string) error {
+				next := filepath.Join(filepath.Dir(dir), "next")
+				if err := os.MkdirAll(next, 0o700); err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(next, "web.yaml"), []byte("metadata: {hostname: moved}"), 0o600); err != nil {
+					return err
+				}
+				if err := os.Symlink(next, dir+".new"); err != nil {
+					return err
+				}
+				return os.Rename(dir+".new", dir)
+			}, "moved",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := t.TempDir()
+			target, link := filepath.Join(top, "real"), filepath.Join(top, "link")
+			if err := os.Mkdir(target, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(target, link); err != nil {
+				t.Fatal(err)
+			}
+			put(t, target, "web.yaml", "metadata: {hostname: old}")
+			put(t, target, "other.yaml", "metadata: {hostname: other}")
+			// What is done now shows in the time of the last change, however coarse the clock.
+			old := time.Now().Add(-time.Hour)
+			for _, path := range []string{filepath.Join(target, "web.yaml"), target} {
+				if err := os.Chtimes(path, old, old); err != nil {
+					t.Fatal(err)
+				}
+			}
+			driver := settledDriver(t, Config{Directory: link})
+			if _, err := driver.Find(t.Context(), vm); err != nil {
+				t.Fatal(err)
+			}
+			if driver.recall(vm, false) == nil {
+				t.Fatal("nothing is remembered")
+			}
+			if err := c.do(link); err != nil {
+				t.Fatal(err)
+			}
+			inst, err := driver.Find(t.Context(), vm)
+			got := ""
+			if err == nil {
+				got, _ = inst.MetaData["hostname"].(string)
+				if region, ok := inst.MetaData["region"].(string); ok {
+					got += " in " + region
+				}
+			}
+			if got != c.want {
+				t.Errorf("got %q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestRememberingKeepsToTheLimit(t *testing.T) {
+	const limit = 20 * (entryCost + foundCost + 100)
+	directory := writeFiles(t, 50)
+	put(t, directory, "defaults.yaml", "metadata: {region: north}")
+	driver := settledDriver(t, Config{Directory: directory, CacheBytes: limit})
+	for range 3 {
+		for i := range 50 {
+			vm := metadata.VM{Name: "web" + string(rune('0'+i%10))}
+			if i >= 10 {
+				vm.Name = "web" + string(rune('0'+i/10)) + string(rune('0'+i%10))
+			}
+			for _, bios := range []string{"", "4223cafe-1a2b-4c3d-8e4f-000000000001"} {
+				vm.BIOSUUID = bios
+				if _, err := driver.Find(t.Context(), vm); err != nil {
+					t.Fatal(err)
+				}
+			}
+			checkBill(t, driver.cache)
+		}
+	}
+	if len(driver.cache.found) == 0 {
+		t.Error("nothing is remembered")
+	}
+	driver.cache.clear()
+	if len(driver.cache.found) != 0 {
+		t.Error("clear leaves something")
+	}
+}
+
+// checkBill adds up what the cache holds.
+func checkBill(t *testing.T, c *cache) {
+	t.Helper()
+	var size int64
+	remembered := 0
+	for e := c.recent.Front(); e != nil; e = e.Next() {
+		entry := e.Value.(*entry)
+		size += entry.cost
+		for _, vm := range entry.found {
+			remembered++
+			if c.found[vm] == nil || c.found[vm].entry != entry {
+				t.Fatalf("%v is listed with %s, and is not remembered with it", vm, entry.name)
+			}
+		}
+	}
+	if size != c.size || size > c.limit || remembered != len(c.found) {
+		t.Fatalf("entries of %d bytes, %d counted, limit %d; %d VMs remembered, %d listed", size, c.size, c.limit, len(c.found), remembered)
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	directory := b.TempDir()
+	if err := os.WriteFile(filepath.Join(directory, "web.yaml"), []byte("metadata: {}"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	driver, err := New(Config{Directory: directory})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer driver.Close()
+	driver.cache.now = func() time.Time { return time.Now().Add(time.Hour) }
+	vm := metadata.VM{Name: "web", UUID: "502e71fa-1a2b-4c3d-8e4f-000000000001"}
+	for b.Loop() {
+		if _, err := driver.Find(b.Context(), vm); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

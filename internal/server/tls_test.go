@@ -1,0 +1,98 @@
+package server_test
+
+import (
+	"crypto/tls"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vmw-cloudinit-metadata/internal/server"
+	"vmw-cloudinit-metadata/internal/tlspair"
+	"vmw-cloudinit-metadata/packet"
+	"vmw-cloudinit-metadata/vspc"
+)
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := tlspair.Create(cert, key, []string{"127.0.0.1"}, tlspair.ECDSA, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tlspair.Load(cert, key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := tlspair.LoadCAs(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}
+
+	for _, tc := range []struct {
+		name            string
+		cfg             server.Config
+		telnets, inside bool
+		served          bool
+	}{
+		{"offered, telnet", server.Config{TLS: pair.Config(nil)}, false, false, true},
+		{"offered, telnets", server.Config{TLS: pair.Config(nil)}, true, false, true},
+		{"offered, inside telnet", server.Config{TLS: pair.Config(nil)}, false, true, true},
+		{"required, telnet", server.Config{TLS: pair.Config(nil), RequireTLS: true}, false, false, false},
+		{"required, telnets", server.Config{TLS: pair.Config(nil), RequireTLS: true}, true, false, true},
+		{"required, inside telnet", server.Config{TLS: pair.Config(nil), RequireTLS: true}, false, true, true},
+		{"off, telnets", server.Config{}, true, false, false},
+		{"off, inside telnet", server.Config{}, false, true, true}, // the host goes on without
+		{"clients with certificates, telnets", server.Config{TLS: pair.Config(roots), RequireTLS: true}, true, false, false},
+		{"clients with certificates, inside telnet", server.Config{TLS: pair.Config(roots), RequireTLS: true}, false, true, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			tc.cfg.IdentifyTimeout = 3 * time.Second
+			_, address, log := start(t, tc.cfg)
+			var conn net.Conn = dial(t, address)
+			host := vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri}
+			if tc.telnets {
+				conn = tls.Client(conn, trust)
+			}
+			if tc.inside {
+				host.TLS = trust
+			}
+			h := vspc.NewHost(conn, host)
+			defer h.Close()
+			err := h.Handshake(t.Context())
+			if tc.served != (err == nil) {
+				t.Fatalf("handshake: %v; log:\n%s", err, log)
+			}
+			if !tc.served {
+				return
+			}
+			if frame := ask(t, h, "!!REQUEST_METADATA#\n"); frame.Code != packet.ResponseMetaData {
+				t.Errorf("%s %s", frame.Code, frame.Data)
+			}
+			move, err := h.Begin(t.Context(), []byte("seq1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := dial(t, address)
+			if tc.telnets {
+				next = tls.Client(next, trust)
+			}
+			target := vspc.NewTarget(next, host, move)
+			defer target.Close()
+			if err := target.Peer(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := target.Complete(); err != nil {
+				t.Fatal(err)
+			}
+			if frame := ask(t, target, "!!REQUEST_USERDATA#\n"); frame.Code != packet.ResponseUserData {
+				t.Errorf("%s %s", frame.Code, frame.Data)
+			}
+		})
+	}
+	if _, err := server.New(server.Config{RequireTLS: true}); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("TLS is required without a certificate: %v", err)
+	}
+}

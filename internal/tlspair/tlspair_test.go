@@ -1,0 +1,169 @@
+package tlspair_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmw-cloudinit-metadata/internal/tlspair"
+)
+
+func create(t *testing.T, dir string, kind tlspair.KeyType, names ...string) (cert, key string) {
+	t.Helper()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := tlspair.Create(cert, key, names, kind, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+// shake makes a handshake in memory, and returns the certificate that the client saw.
+func shake(t *testing.T, server, client *tls.Config) (*x509.Certificate, error) {
+	t.Helper()
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	result := make(chan error, 1)
+	go func() {
+		conn := tls.Server(b, server)
+		err := conn.Handshake()
+		if err == nil {
+			_, err = conn.Write([]byte("x"))
+		}
+		b.Close()
+		result <- err
+	}()
+	conn := tls.Client(a, client)
+	_, err := io.ReadFull(conn, make([]byte, 1))
+	a.Close()
+	if serverErr := <-result; err == nil {
+		err = serverErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return conn.ConnectionState().PeerCertificates[0], nil
+}
+
+func TestPair(t *testing.T) {
+	for _, kind := range []tlspair.KeyType{tlspair.ECDSA, tlspair.RSA} {
+		t.Run(string(kind), func(t *testing.T) {
+			cert, key := create(t, t.TempDir(), kind, "vspc.example.com", "192.0.2.1")
+			if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("key: %v, %v", info.Mode(), err)
+			}
+			p, err := tlspair.Load(cert, key, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			roots, err := tlspair.LoadCAs(cert)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"vspc.example.com", "192.0.2.1"} {
+				for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+					leaf, err := shake(t, p.Config(nil), &tls.Config{RootCAs: roots, ServerName: name, MaxVersion: version})
+					if err != nil {
+						t.Fatalf("%s, %s: %v", name, tls.VersionName(version), err)
+					}
+					if got := tlspair.Thumbprint(leaf.Raw); got != p.Thumbprint() || len(got) != 59 || strings.ToUpper(got) != got {
+						t.Errorf("thumbprint %s, the pair says %s", got, p.Thumbprint())
+					}
+				}
+			}
+			if _, err := shake(t, p.Config(nil), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
+				t.Error("TLS 1.1 is taken")
+			}
+			if p.Name() != "vspc.example.com" || time.Until(p.Expires()) > time.Hour {
+				t.Errorf("%s until %v", p.Name(), p.Expires())
+			}
+			if err := tlspair.Create(cert, key, []string{"x"}, kind, time.Hour); err == nil || !strings.Contains(err.Error(), "is there already") {
+				t.Errorf("a second pair at the same place: %v", err)
+			}
+		})
+	}
+}
+
+func TestPairIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, other := t.TempDir(), t.TempDir()
+		cert, key := create(t, dir, tlspair.ECDSA, "one")
+		var changes []error
+		p, err := tlspair.Load(cert, key, func(err error) { changes = append(changes, err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := p.Thumbprint()
+		newCert, newKey := create(t, other, tlspair.RSA, "two")
+
+		rename := func(from, to string) {
+			t.Helper()
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		rename(newCert, cert) // for a moment the two do not fit
+		if p.Thumbprint() != first || len(changes) != 1 || changes[0] == nil {
+			t.Errorf("with half a new pair: %s, changes %v", p.Name(), changes)
+		}
+		rename(newKey, key)
+		if p.Name() != "two" || len(changes) != 2 || changes[1] != nil {
+			t.Errorf("with a new pair: %s, changes %v", p.Name(), changes)
+		}
+		if err := os.Remove(key); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if p.Name() != "two" || len(changes) != 3 || !errors.Is(changes[2], os.ErrNotExist) {
+			t.Errorf("with the key gone: %s, changes %v", p.Name(), changes)
+		}
+	})
+}
+
+func TestClientsCanBeAskedForACertificate(t *testing.T) {
+	cert, key := create(t, t.TempDir(), tlspair.ECDSA, "vspc.example.com")
+	p, err := tlspair.Load(cert, key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := tlspair.LoadCAs(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &tls.Config{RootCAs: roots, ServerName: "vspc.example.com"}
+	if _, err := shake(t, p.Config(x509.NewCertPool()), client); err == nil {
+		t.Error("a client without a certificate is taken")
+	}
+}
+
+func TestErrorsSayWhere(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := create(t, dir, tlspair.ECDSA, "a")
+	for name, load := range map[string]func() error{
+		filepath.Join(dir, "none"): func() error { _, err := tlspair.Load(filepath.Join(dir, "none"), key, nil); return err },
+		cert:                       func() error { _, err := tlspair.Load(cert, cert, nil); return err },
+		key:                        func() error { _, err := tlspair.LoadCAs(key); return err },
+		"needs a name": func() error {
+			return tlspair.Create(filepath.Join(dir, "c"), filepath.Join(dir, "k"), nil, tlspair.ECDSA, 1)
+		},
+		"dsa": func() error {
+			return tlspair.Create(filepath.Join(dir, "c"), filepath.Join(dir, "k"), []string{"a"}, "dsa", 1)
+		},
+	} {
+		if err := load(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v, want something about %s", err, name)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "k")); err == nil {
+		t.Error("a key is left over")
+	}
+}

@@ -39,7 +39,7 @@ func (l *link) command(params []byte) error {
 	if err != nil {
 		return err
 	}
-	if l.stage == lingering {
+	if l.stage == lingering && !l.mayMove(m) {
 		return nil
 	}
 	s := l.session.Load()
@@ -75,6 +75,17 @@ func (l *link) command(params []byte) error {
 		s.notify(l, Event{Kind: UnknownCommand, Err: fmt.Errorf("%v", m.Command())})
 	}
 	return nil
+}
+
+// mayMove reports whether m is about a vMotion from a port that was refused. It is answered: an open port, whatever it
+// is for, must not keep its VM on a host.
+func (l *link) mayMove(m Message) bool {
+	switch m.(type) {
+	case VMotionBegin, VMotionAbort:
+		_, refusal := l.session.Load().standing(l)
+		return refusal != nil
+	}
+	return false
 }
 
 // ask puts the questions that the host can answer, once.
@@ -147,6 +158,9 @@ func (l *link) doProxy(m DoProxy) error {
 	if l.concentrator.cfg.RequireTLS && !l.secure {
 		return ErrTLSRequired
 	}
+	if s := l.session.Load(); s.isOpen(l) && s.DoProxy() != m {
+		return &ProtocolError{"DO-PROXY for another service on a port that is open"}
+	}
 	if refusal := l.concentrator.cfg.Admit(m); refusal != nil {
 		l.session.Load().admit(l, m, refusal)
 		l.sendMessage(WontProxy{})
@@ -199,13 +213,16 @@ func (l *link) refuse(why error) {
 }
 
 // peer takes the secret that the target of a vMotion shows. One that is wrong, used or expired gets nothing at all:
-// not even the port that the connection's other claims would give it.
+// not even the port that the connection's other claims would give it. A port that the connection has stays.
 func (l *link) peer(sequenceAndSecret []byte) {
 	s, sequence := l.concentrator.peer(l, sequenceAndSecret)
 	if s == nil {
 		l.sendMessage(UnknownSuboption2{CmdVMotionPeer})
-		l.session.Load().notify(l, Event{Kind: PeerRefused})
-		l.setDeadline(lingering, l.concentrator.cfg.RefusedLinger)
+		own := l.session.Load()
+		own.notify(l, Event{Kind: PeerRefused})
+		if !l.inherited && !own.isOpen(l) {
+			l.setDeadline(lingering, l.concentrator.cfg.RefusedLinger)
+		}
 		return
 	}
 	l.inherited = true

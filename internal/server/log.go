@@ -104,23 +104,15 @@ func (s *Server) left(remote net.Addr, err error) {
 func (s *Server) notice(ev vspc.Event) {
 	level := slog.LevelInfo
 	switch ev.Kind {
-	case vspc.PortOpened:
+	case vspc.PortOpened, vspc.PortClosed:
 		level = slog.LevelDebug
-	case vspc.PortClosed:
-		level = slog.LevelDebug
-		if errors.Is(ev.Err, vspc.ErrMoveExpired) {
-			s.stats.MovesFailed.Add(1)
-			level = slog.LevelWarn
-		}
 	case vspc.PortRefused:
 		s.stats.Refused.Add(1)
 		level = slog.LevelWarn
 	case vspc.MoveCompleted:
 		s.stats.Moves.Add(1)
-	case vspc.MoveAborted, vspc.MoveRefused, vspc.MoveExpired:
+	case vspc.MoveAborted, vspc.MoveResumed, vspc.MoveRefused, vspc.MoveExpired: // each migration ends with one of them
 		s.stats.MovesFailed.Add(1)
-		level = slog.LevelWarn
-	case vspc.MoveResumed: // its MoveAborted or MoveExpired will count
 		level = slog.LevelWarn
 	case vspc.PeerRefused:
 		s.stats.PeersRefused.Add(1)

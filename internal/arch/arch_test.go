@@ -83,6 +83,7 @@ func rules() []arch.Rule {
 		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},
 		{Package: "internal/testenv/skips", Flags: true},
 		{Package: "test/..."},
+		{Package: "packaging/guest", Imports: []string{sys}},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -91,7 +92,7 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	for _, l := range listeners {
-		logger.Info("listening", "address", l.Addr().String(), "uri", f.uri, "driver", f.driver.name, "version", versionText())
+		logger.Info("listening", "address", l.Addr().String(), "uri", f.uri, "driver", strings.Join(f.driver.names, "+"), "version", versionText())
 	}
 	f.network.announce(listeners, pair, logger)
 	if err := notifySystemd("READY=1"); err != nil {

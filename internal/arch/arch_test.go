@@ -36,6 +36,9 @@ func rules() []arch.Rule {
 		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "internal/nearest", "github.com/santhosh-tekuri/jsonschema/v6"}},
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
+		{Package: "internal/check", Imports: []string{"metadata", "nocloud", "nocloud/schema", "golang.org/x/crypto/ssh"}},
+		{Package: "internal/config", Imports: []string{yaml11, "internal/nearest"}},
+
 		// Drivers: the format, and one engine each.
 		{Package: "internal/lru", Pure: true},
 		{Package: "driver/file", Imports: []string{"internal/nearest", "internal/options", "metadata", "metadata/layer", "metadata/template", "vmfile"}},
@@ -57,7 +60,7 @@ func rules() []arch.Rule {
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
 			"internal/...", "driver/...", "metadata/...", "nocloud/...", "vmfile", "vspc", "packet", "telnet",
-			yaml, cobra, "github.com/spf13/pflag", "github.com/prometheus", sys,
+			yaml, cobra, "github.com/spf13/pflag", "github.com/prometheus", sys, "golang.org/x/term",
 		}},
 		{Package: "cmd/vmw-cloudinit-guest", Flags: true, Imports: []string{"internal/guest", "internal/tty", "packet", "nocloud/seed"},
 			Forbidden: []string{"net/http", "crypto/tls"}},

@@ -87,7 +87,7 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return usageError{err}
 	}
-	listeners, err := listen(f.listen)
+	listeners, err := listen(ctx, f.listen)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (f *runFlags) logger(w io.Writer) *slog.Logger {
 }
 
 // listen opens all addresses, or none.
-func listen(addresses []string) (listeners []net.Listener, err error) {
+func listen(ctx context.Context, addresses []string) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -157,7 +157,7 @@ func listen(addresses []string) (listeners []net.Listener, err error) {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return listeners, usageErrorf("--listen %q: it must be host:port, or :port for all of this machine's addresses", address)
 		}
-		l, err := net.Listen("tcp", address)
+		l, err := server.Listen(ctx, address)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			return listeners, fmt.Errorf("--listen %s: another program listens there already; 'ss -ltnp' shows which", address)

@@ -24,20 +24,20 @@ func read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// sources returns the tests of a package.
-func sources(t *testing.T, folder string) string {
+// sources returns the Go files of folders in one piece: their tests, or all but those.
+func sources(t *testing.T, tests bool, folders ...string) string {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join("..", folder, "*_test.go"))
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no tests in %s: %v", folder, err)
-	}
 	var all strings.Builder
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+	for _, folder := range folders {
+		names, err := filepath.Glob(filepath.Join("..", folder, "*.go"))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no sources in %s: %v", folder, err)
 		}
-		all.Write(text)
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") == tests {
+				all.WriteString(read(t, strings.TrimPrefix(name, "../")))
+			}
+		}
 	}
 	return all.String()
 }
@@ -56,7 +56,7 @@ func TestConformanceNamesTests(t *testing.T) {
 			folder = "vspc"
 		}
 		if packages[folder] == "" {
-			packages[folder] = sources(t, folder)
+			packages[folder] = sources(t, true, folder)
 		}
 		switch source := packages[folder]; {
 		case !strings.Contains(source, "\nfunc "+function+"("):
@@ -214,4 +214,54 @@ func (s *shell) serve(t *testing.T, command string) {
 	}
 	close(read)
 	t.Fatalf("$ %s\nends without listening", command)
+}
+
+// TestWordsOfTheDocuments looks for the log lines, counters, flags and variables that the documents name.
+func TestWordsOfTheDocuments(t *testing.T) {
+	operations := read(t, "docs/operations.md")
+	server := sources(t, false, "internal/server", "cmd/vmw-cloudinit-metadata", "vspc")
+	for _, line := range firstCells(operations, "## The log") {
+		for part := range strings.SplitSeq(line, "…") {
+			if part = strings.TrimSpace(part); !strings.Contains(server, part) {
+				t.Errorf("docs/operations.md: nothing logs %q", part)
+			}
+		}
+	}
+	for _, counter := range firstCells(operations, "## Counters") {
+		if !strings.Contains(server, `{"`+counter+`", &s.`) {
+			t.Errorf("docs/operations.md: there is no counter %q", counter)
+		}
+	}
+	flag := regexp.MustCompile("`--([a-z-]+)|VMW_CLOUDINIT_([A-Z_]+)")
+	for _, document := range []string{"README.md", "docs/operations.md", "docs/security.md", "docs/vsphere.md"} {
+		for _, match := range flag.FindAllStringSubmatch(read(t, document), -1) {
+			name := match[1] + strings.ToLower(strings.ReplaceAll(match[2], "_", "-"))
+			if !strings.Contains(server, `, "`+name+`", `) && !strings.Contains(server, `("`+name+`", `) && !strings.HasPrefix(name, "guest-") {
+				t.Errorf("%s: there is no flag --%s", document, name)
+			}
+		}
+	}
+}
+
+// firstCells returns what stands in backticks in the first column of the first table below a heading.
+func firstCells(document, heading string) (cells []string) {
+	_, section, _ := strings.Cut(document, "\n"+heading+"\n")
+	inTable := false
+	for line := range strings.Lines(section) {
+		row, ok := strings.CutPrefix(line, "| ")
+		if !ok {
+			if inTable && !strings.HasPrefix(line, "|") {
+				break
+			}
+			continue
+		}
+		inTable = true
+		first, _, _ := strings.Cut(row, " | ")
+		for i, part := range strings.Split(first, "`") {
+			if i%2 == 1 {
+				cells = append(cells, part)
+			}
+		}
+	}
+	return cells
 }

@@ -80,7 +80,7 @@ func TestReadmesDriverIsTheExample(t *testing.T) {
 }
 
 // block is a fenced block that begins with "```console WORD".
-var block = regexp.MustCompile("(?ms)^```console (test|server)\n(.*?)^```$")
+var block = regexp.MustCompile("(?s)\n```console (test|server)\n(.*?\n)```\n")
 
 // step is a command of a document, and what it prints there.
 type step struct {

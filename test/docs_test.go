@@ -67,15 +67,14 @@ func TestConformanceNamesTests(t *testing.T) {
 	}
 }
 
-// TestReadmesDriverIsTheExample compares the README's driver with the one that is compiled and run.
-func TestReadmesDriverIsTheExample(t *testing.T) {
-	_, block, found := strings.Cut(read(t, "README.md"), "\n```go\n")
-	if !found {
-		t.Fatal("the README has no driver in Go")
-	}
-	block, _, _ = strings.Cut(block, "```\n")
-	if !strings.Contains(read(t, "metadata/example_test.go"), block) {
-		t.Errorf("metadata/example_test.go does not have this part of the README:\n%s", block)
+// TestReadmeShowsTheExamples compares the README's driver with the one that is compiled and run, and its data with the
+// file that the demonstration serves.
+func TestReadmeShowsTheExamples(t *testing.T) {
+	for language, file := range map[string]string{"go": "metadata/example_test.go", "yaml": "examples/metadata/web1.yaml"} {
+		_, shown, found := strings.Cut(read(t, "README.md"), "\n```"+language+"\n")
+		if shown, _, _ = strings.Cut(shown, "```\n"); !found || !strings.Contains(read(t, file), shown) {
+			t.Errorf("%s does not have this part of the README:\n%s", file, shown)
+		}
 	}
 }
 

@@ -21,16 +21,14 @@ type questions struct {
 	asked, answered question
 }
 
-// known reports whether the port can be opened with what is known: when all questions are answered, or, with enough,
-// when the VM has a name to go by.
+// known reports whether the port can be opened with what is known: the VM has to have a name or a VC UUID to go by,
+// and, without enough, all questions have to be answered.
 func (q *questions) known(enough bool) bool {
 	if q == nil {
 		return false
 	}
-	if enough {
-		return q.VCUUID != "" || q.Name != ""
-	}
-	return q.asked != 0 && q.asked&^q.answered == 0 && q.Identity != Identity{}
+	named := q.VCUUID != "" || q.Name != ""
+	return named && (enough || q.asked != 0 && q.asked&^q.answered == 0)
 }
 
 // command takes one of the host's commands.
@@ -40,6 +38,7 @@ func (l *link) command(params []byte) error {
 		return err
 	}
 	if l.stage == lingering {
+		l.whileLingering(m)
 		return nil
 	}
 	s := l.session.Load()
@@ -144,9 +143,6 @@ func (l *link) unanswered(command Command) error {
 
 // doProxy answers the host's wish for our service.
 func (l *link) doProxy(m DoProxy) error {
-	if l.concentrator.cfg.RequireTLS && !l.secure {
-		return ErrTLSRequired
-	}
 	if refusal := l.concentrator.cfg.Admit(m); refusal != nil {
 		l.session.Load().admit(l, m, refusal)
 		l.sendMessage(WontProxy{})
@@ -192,6 +188,22 @@ func (l *link) forget() {
 	}
 }
 
+// whileLingering lets a VM whose port was refused be migrated all the same. Who showed a wrong secret gets nothing.
+func (l *link) whileLingering(m Message) {
+	s := l.session.Load()
+	_, refusal := s.standing(l)
+	switch m := m.(type) {
+	case VMotionBegin:
+		if refusal == nil {
+			l.sendMessage(VMotionNotNow{m.Sequence})
+			return
+		}
+		l.sendMessage(s.begin(l, m.Sequence))
+	case VMotionAbort:
+		s.abort(l)
+	}
+}
+
 // refuse keeps the connection for a while, and mute.
 func (l *link) refuse(why error) {
 	l.session.Load().notify(l, Event{Kind: PortRefused, Err: why})
@@ -204,7 +216,11 @@ func (l *link) peer(sequenceAndSecret []byte) {
 	s, sequence := l.concentrator.peer(l, sequenceAndSecret)
 	if s == nil {
 		l.sendMessage(UnknownSuboption2{CmdVMotionPeer})
-		l.session.Load().notify(l, Event{Kind: PeerRefused})
+		own := l.session.Load()
+		own.notify(l, Event{Kind: PeerRefused})
+		if own.isOpen(l) || l.inherited { // it is somebody already, and stays that
+			return
+		}
 		l.setDeadline(lingering, l.concentrator.cfg.RefusedLinger)
 		return
 	}

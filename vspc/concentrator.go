@@ -7,7 +7,9 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -44,6 +46,7 @@ var (
 	ErrTLSRequired      = errors.New("vspc: the host did not offer TLS in time, and this server requires it; use telnets:// in the port's proxy URI")
 	ErrRefused          = errors.New("vspc: refused")
 	ErrMoved            = errors.New("vspc: the VM has moved to another connection")
+	ErrMoveEnded        = errors.New("vspc: the vMotion that the connection was for is over")
 	ErrMoveExpired      = errors.New("vspc: the source of a vMotion is gone, and its target never came")
 	ErrIdentityChanged  = errors.New("vspc: the host changed the VC UUID of a connection's VM")
 	ErrTooMuchEarlyData = errors.New("vspc: too much data before the port was open")
@@ -184,13 +187,14 @@ func (c *Concentrator) Shutdown(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	c.closed = true
-	links := make([]*link, 0, len(c.links))
-	for l := range c.links {
-		links = append(links, l)
-	}
+	links := slices.Collect(maps.Keys(c.links))
+	parked := slices.Collect(maps.Values(c.pending))
 	c.mu.Unlock()
 	for _, l := range links {
 		l.fail(ErrClosed)
+	}
+	for _, s := range parked {
+		s.end(ErrClosed)
 	}
 	return err
 }

@@ -294,7 +294,7 @@ func (s *Session) tryOpen(l *link, enough bool) (bool, error) {
 	s.mu.Unlock()
 
 	if former := s.concentrator.register(s, key); former != nil {
-		former.notify(l, Event{Kind: PortReplaced})
+		former.notify(l, Event{Kind: PortReplaced, Former: former.host()})
 		former.end(ErrReplaced)
 	}
 	receiver := s.concentrator.cfg.Open(s)
@@ -345,6 +345,16 @@ func (s *Session) isOpen(l *link) bool {
 	return s.active == l && s.phase == open
 }
 
+// host returns the address of the host that the port is connected to; "" if it is to none.
+func (s *Session) host() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active == nil || s.active.remote == nil {
+		return ""
+	}
+	return s.active.remote.String()
+}
+
 // key is what tells the port from others; its vm is empty if nothing does. It is called with mu held.
 func (s *Session) key() portKey {
 	vm := s.identity.VCUUID
@@ -380,18 +390,12 @@ func (s *Session) begin(l *link, sequence []byte) Message {
 	c.expect(m.sequenceAndSecret, s)
 	kind := MoveBegun
 	if former != nil {
-		former.drop(c, errMoveReplaced)
+		former.drop(c, ErrMoveEnded)
 		kind = MoveReplaced
 	}
 	s.notify(l, Event{Kind: kind})
 	return VMotionGoAhead{m.sequenceAndSecret}
 }
-
-var (
-	errMoveReplaced = errors.New("vspc: the source of the vMotion has begun another one")
-	errMoveAborted  = errors.New("vspc: the source of the vMotion has aborted it")
-	errMoveExpired  = errors.New("vspc: the vMotion was not completed in time")
-)
 
 // drop ends a vMotion that is no longer a session's.
 func (m *move) drop(c *Concentrator, why error) {
@@ -467,7 +471,7 @@ func (s *Session) abort(l *link) {
 	}
 	s.move = nil
 	s.mu.Unlock()
-	m.drop(s.concentrator, errMoveAborted)
+	m.drop(s.concentrator, ErrMoveEnded)
 	s.notify(l, Event{Kind: MoveAborted})
 	l.kick()
 }
@@ -482,12 +486,12 @@ func (s *Session) expire(m *move) {
 	s.move = nil
 	l := s.active
 	s.mu.Unlock()
-	m.drop(s.concentrator, errMoveExpired)
-	s.notify(l, Event{Kind: MoveExpired})
+	m.drop(s.concentrator, ErrMoveEnded)
 	if l == nil {
 		s.finish(ErrMoveExpired)
 		return
 	}
+	s.notify(l, Event{Kind: MoveExpired})
 	l.kick()
 }
 

@@ -15,10 +15,15 @@ import (
 // TestGoAheadPassesALongAnswer has a guest that reads as a serial line of 115,200 baud does, and a host that keeps
 // little for it. With 1 MiB on its way, GOAHEAD has to come before the host's 5 s are over.
 func TestGoAheadPassesALongAnswer(t *testing.T) {
-	n := networks(t)["telnet"](t)
-	probe := n.dial()
-	address := probe.RemoteAddr().String()
-	probe.Close()
+	for name, start := range networks(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			goAheadPassesALongAnswer(t, start(t))
+		})
+	}
+}
+
+func goAheadPassesALongAnswer(t *testing.T, n *network) {
 	small := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error { // later the window is open already
 		var failed error
 		err := raw.Control(func(fd uintptr) {
@@ -26,11 +31,11 @@ func TestGoAheadPassesALongAnswer(t *testing.T) {
 		})
 		return errors.Join(err, failed)
 	}}
-	conn, err := small.Dial("tcp", address)
+	conn, err := small.Dial("tcp", n.address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := vspc.NewHost(conn, n.host)
+	h := vspc.NewHost(n.wrap(conn), n.host)
 	defer h.Close()
 	if err := h.Handshake(t.Context()); err != nil {
 		t.Fatal(err)

@@ -496,3 +496,30 @@ func TestVMotionOfAPortThatIsNotOpenYet(t *testing.T) {
 		b.close()
 	})
 }
+
+func TestVMotionOfARefusedPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{Admit: func(vspc.DoProxy) error { return errors.New("no") }})
+		a := r.connect(t)
+		a.say("ff fb e8"+hostsList+doProxy+vcUUID+vmName+otherAnswer+hello, 1<<20)
+		a.hears()
+		a.send(vspc.VMotionAbort{}, vspc.GetVMName{})
+		a.gets("")
+		secret := a.begin("seq1")
+		b := r.target(t)
+		b.send(vspc.VMotionPeer{SequenceAndSecret: secret}, vspc.VMotionComplete{Sequence: []byte("seq1")})
+		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
+		b.say(vcUUID+vmName+otherAnswer+hello, 1<<20)
+		b.gets("")
+		if a.err() == nil {
+			t.Error("the source's connection goes on")
+		}
+		time.Sleep(vspc.DefaultRefusedLinger + vspc.DefaultIdentifyTimeout)
+		if b.err() == nil {
+			t.Error("the target's connection is kept for ever")
+		}
+		if len(r.sessions) > 0 {
+			t.Error("a refused port was opened by moving it")
+		}
+	})
+}

@@ -33,7 +33,7 @@ func rules() []arch.Rule {
 		{Package: yaml11, Pure: true, Imports: []string{yaml}},
 		{Package: "vmfile", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
 		{Package: "nocloud", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
-		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "github.com/santhosh-tekuri/jsonschema/v6"}},
+		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "internal/nearest", "github.com/santhosh-tekuri/jsonschema/v6"}},
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		// Drivers: the format, and one engine each.
@@ -80,6 +80,7 @@ func rules() []arch.Rule {
 		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},
 		{Package: "internal/testenv/skips", Flags: true},
 		{Package: "test/..."},
+		{Package: "packaging/guest", Imports: []string{sys}},
 	}
 }
 

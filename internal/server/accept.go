@@ -20,8 +20,8 @@ const (
 	keepAliveInterval = 15 * time.Second
 	keepAliveCount    = 4
 	// sniffTimeout is how long a client may be silent before it is taken for one without TLS. A TLS client speaks
-	// first and at once.
-	sniffTimeout = 2 * time.Second
+	// first and at once; a host that waits for us to speak loses this time, which a vMotion's target has.
+	sniffTimeout = time.Second
 )
 
 // Serve accepts connections from ln until ctx is done, ln fails, or the server is shut down, and closes ln. The

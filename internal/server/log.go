@@ -32,7 +32,7 @@ type Stats struct {
 	Refused      atomic.Int64 // ports with another URI or direction
 	AcceptPauses atomic.Int64 // for want of file descriptors
 	Moves        atomic.Int64 // vMotions completed
-	MovesFailed  atomic.Int64 // aborted, refused, expired
+	MovesFailed  atomic.Int64 // aborted, refused, or never completed
 	PeersRefused atomic.Int64 // wrong, used or expired secrets
 }
 
@@ -92,7 +92,7 @@ func (s *Server) left(remote net.Addr, err error) {
 	_, network := errors.AsType[net.Error](err)
 	switch {
 	case network, errors.Is(err, io.EOF), errors.Is(err, vspc.ErrClosed), errors.Is(err, vspc.ErrMoved),
-		errors.Is(err, vspc.ErrReplaced), errors.Is(err, vspc.ErrRefused):
+		errors.Is(err, vspc.ErrReplaced), errors.Is(err, vspc.ErrRefused), errors.Is(err, vspc.ErrMoveEnded):
 	default:
 		s.stats.Broken.Add(1)
 		level = slog.LevelWarn
@@ -104,15 +104,23 @@ func (s *Server) left(remote net.Addr, err error) {
 func (s *Server) notice(ev vspc.Event) {
 	level := slog.LevelInfo
 	switch ev.Kind {
-	case vspc.PortOpened, vspc.PortClosed:
+	case vspc.PortOpened:
 		level = slog.LevelDebug
+	case vspc.PortClosed:
+		level = slog.LevelDebug
+		if errors.Is(ev.Err, vspc.ErrMoveExpired) {
+			s.stats.MovesFailed.Add(1)
+			level = slog.LevelWarn
+		}
 	case vspc.PortRefused:
 		s.stats.Refused.Add(1)
 		level = slog.LevelWarn
 	case vspc.MoveCompleted:
 		s.stats.Moves.Add(1)
-	case vspc.MoveAborted, vspc.MoveResumed, vspc.MoveRefused, vspc.MoveExpired:
+	case vspc.MoveAborted, vspc.MoveRefused, vspc.MoveExpired:
 		s.stats.MovesFailed.Add(1)
+		level = slog.LevelWarn
+	case vspc.MoveResumed: // its MoveAborted or MoveExpired will count
 		level = slog.LevelWarn
 	case vspc.PeerRefused:
 		s.stats.PeersRefused.Add(1)
@@ -129,13 +137,16 @@ func (s *Server) notice(ev vspc.Event) {
 	if ev.Remote != nil {
 		attrs = append(attrs, "remote", ev.Remote.String())
 	}
-	if ev.Kind == vspc.PortRenamed {
+	if ev.Former != "" {
 		attrs = append(attrs, "former", ev.Former)
+	}
+	if ev.DoProxy.ServiceURI != "" {
+		attrs = append(attrs, "uri", ev.DoProxy.ServiceURI)
 	}
 	if ev.Err != nil {
 		attrs = append(attrs, "reason", ev.Err)
 	}
-	key := ev.Kind.String() + " " + ev.Identity.VCUUID + " " + ev.Identity.Name
+	key := ev.Kind.String() + " " + ev.Identity.VCUUID + " " + ev.Identity.Name + " " + ev.DoProxy.ServiceURI
 	s.quiet.log(s.log, level, key, ev.Kind.String(), attrs...)
 }
 

@@ -47,9 +47,10 @@ func documents(docs *nocloud.Documents) map[packet.Document][]byte {
 type renderings struct {
 	limit int // bytes
 
-	mu    sync.Mutex
-	byKey map[weak.Pointer[metadata.Instance]]*rendering
-	size  int
+	mu      sync.Mutex
+	byKey   map[weak.Pointer[metadata.Instance]]*rendering
+	watched map[weak.Pointer[metadata.Instance]]struct{} // instances whose end forget is told of
+	size    int
 }
 
 // of returns the rendering of instance for vm.
@@ -86,10 +87,13 @@ func (rs *renderings) keep(key weak.Pointer[metadata.Instance], instance *metada
 	defer rs.mu.Unlock()
 	if rs.byKey == nil {
 		rs.byKey = make(map[weak.Pointer[metadata.Instance]]*rendering)
+		rs.watched = make(map[weak.Pointer[metadata.Instance]]struct{})
 	}
 	if former := rs.byKey[key]; former != nil {
 		rs.size -= former.size
-	} else {
+	}
+	if _, ok := rs.watched[key]; !ok {
+		rs.watched[key] = struct{}{}
 		runtime.AddCleanup(instance, rs.forget, key)
 	}
 	rs.byKey[key] = r
@@ -109,6 +113,7 @@ func (rs *renderings) keep(key weak.Pointer[metadata.Instance], instance *metada
 func (rs *renderings) forget(key weak.Pointer[metadata.Instance]) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	delete(rs.watched, key)
 	if r := rs.byKey[key]; r != nil {
 		delete(rs.byKey, key)
 		rs.size -= r.size

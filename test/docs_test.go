@@ -87,6 +87,22 @@ type step struct {
 	command, want string
 }
 
+// documents are the names of all of them.
+func documents(t *testing.T) []string {
+	t.Helper()
+	names := []string{"README.md"}
+	for _, pattern := range []string{"docs/*.md", "docs/drivers/*.md"} {
+		found, err := filepath.Glob("../" + pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no documents %s: %v", pattern, err)
+		}
+		for _, name := range found {
+			names = append(names, strings.TrimPrefix(name, "../"))
+		}
+	}
+	return names
+}
+
 func steps(document string) (steps []step) {
 	for _, match := range block.FindAllStringSubmatch(document, -1) {
 		for line := range strings.Lines(match[2]) {
@@ -112,13 +128,9 @@ func TestCommandsOfTheDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documents, err := filepath.Glob("../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ran := 0
-	for _, name := range append(documents, "../README.md") {
-		todo := steps(read(t, strings.TrimPrefix(name, "../")))
+	for _, name := range documents(t) {
+		todo := steps(read(t, name))
 		ran += len(todo)
 		if len(todo) == 0 {
 			continue
@@ -171,7 +183,7 @@ func (s *shell) run(t *testing.T, step step) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("$ %s\n%v\n%s%s", step.command, err, &stdout, &stderr)
 	}
-	if got := stdout.String(); got != step.want {
+	if got := stdout.String(); strings.TrimRight(got, "\n") != strings.TrimRight(step.want, "\n") {
 		t.Errorf("$ %s\nprints\n%s\nand the document has\n%s", step.command, got, step.want)
 	}
 }

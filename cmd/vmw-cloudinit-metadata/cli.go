@@ -51,7 +51,7 @@ func newRootCommand() *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newRenderCommand(), newSimulateCommand(), newVersionCommand(), newDocsCommand())
+	root.AddCommand(newRunCommand(), newRenderCommand(), newSimulateCommand(), newTLSInitCommand(), newVersionCommand(), newDocsCommand())
 	return root
 }
 

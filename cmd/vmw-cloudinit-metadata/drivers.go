@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"vmw-cloudinit-metadata/driver/command"
+	"vmw-cloudinit-metadata/driver/etcd"
 	"vmw-cloudinit-metadata/driver/file"
 	"vmw-cloudinit-metadata/driver/http"
+	"vmw-cloudinit-metadata/driver/postgres"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/metadata/resilient"
 )
@@ -45,6 +47,30 @@ func newHTTPDriver(options []byte, log *slog.Logger) (metadata.Driver, error) {
 		return nil, err
 	}
 	return patient(driver, cmp.Or(config.Timeout, http.DefaultTimeout), log), nil
+}
+
+func newEtcdDriver(options []byte, log *slog.Logger) (metadata.Driver, error) {
+	config, err := etcd.ParseConfig(options)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := etcd.New(config)
+	if err != nil {
+		return nil, err
+	}
+	return patient(driver, cmp.Or(config.Timeout, etcd.DefaultTimeout), log), nil
+}
+
+func newPostgresDriver(options []byte, log *slog.Logger) (metadata.Driver, error) {
+	config, err := postgres.ParseConfig(options)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := postgres.New(config)
+	if err != nil {
+		return nil, err
+	}
+	return patient(driver, cmp.Or(config.Timeout, postgres.DefaultTimeout), log), nil
 }
 
 // patience is added to a driver's own limit: its error, which says more, should come first.

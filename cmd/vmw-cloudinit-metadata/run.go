@@ -1,12 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -14,14 +19,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmw-cloudinit-metadata/internal/server"
+	"vmw-cloudinit-metadata/internal/tlspair"
+	"vmw-cloudinit-metadata/vspc"
 )
 
-// shutdownLimit is how long answers under way may take once the server is told to end: less than the 90 s after
-// which systemd kills.
-const shutdownLimit = 10 * time.Second
+const (
+	// defaultPort is not assigned to anybody, but what concentrators usually have.
+	defaultPort = 13370
+	// shutdownLimit is how long answers under way may take once the server is told to end: less than the 90 s after
+	// which systemd kills.
+	shutdownLimit = 10 * time.Second
+	// spareFiles are open files that are no connections: listeners, the driver's, what the runtime needs.
+	spareFiles = 100
+)
 
 const runHelp = `run starts the server. It ends in order at SIGTERM or SIGINT: answers under way are finished, for 10 s at most.
-SIGUSR1 has it log its counters.
+At SIGUSR1 it logs its counters.
 
 Every flag can come from the environment instead, as its help says; values of a flag that may be repeated are
 separated by commas there.`
@@ -29,18 +42,23 @@ separated by commas there.`
 const runExample = `  vmw-cloudinit-metadata run --uri my-metadata --driver file --driver-opts '{"directory": "/etc/my-vms"}'`
 
 type runFlags struct {
-	uri       string
-	driver    driverFlags
-	listen    []string
-	direction *choice
-	network   networkFlags
-	logLevel  *choice
-	logFormat *choice
+	uri           string
+	driver        driverFlags
+	listen        []string
+	direction     *choice
+	allow         []string
+	maxAll        int
+	maxPerAddress int
+	identify      time.Duration
+	tls           tlsFlags
+	logLevel      *choice
+	logFormat     *choice
 }
 
 func newRunCommand() *cobra.Command {
 	f := runFlags{
 		direction: newChoice("client", "any"),
+		tls:       newTLSFlags(),
 		logLevel:  newChoice("info", "debug", "warn", "error"),
 		logFormat: newChoice("text", "json"),
 	}
@@ -55,9 +73,13 @@ func newRunCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.uri, "uri", "", "the port URI that the VMs' serial ports have in vSphere; any text, but the same at both ends")
 	f.driver.register(flags)
-	flags.StringSliceVar(&f.listen, "listen", []string{":13370"}, "address to listen on for ESXi hosts; may be repeated")
+	flags.StringSliceVar(&f.listen, "listen", []string{":" + strconv.Itoa(defaultPort)}, "address to listen on for ESXi hosts; may be repeated")
 	flags.Var(f.direction, "direction", `the ports' direction in vSphere; "any" also takes ports that are set to server`)
-	f.network.register(flags)
+	flags.StringSliceVar(&f.allow, "allow", nil, "network of the ESXi hosts, as 10.1.0.0/16: nobody else may connect; may be repeated")
+	flags.IntVar(&f.maxAll, "max-connections", 0, "the most connections at once; 0 for as many as there may be open files")
+	flags.IntVar(&f.maxPerAddress, "max-connections-per-address", server.DefaultMaxPerAddress, "the most connections of one ESXi host at once; 0 for no limit")
+	flags.DurationVar(&f.identify, "identify-timeout", vspc.DefaultIdentifyTimeout, "how long a connection may take to say which VM it is")
+	f.tls.register(flags)
 	flags.Var(f.logLevel, "log-level", "the least that is logged")
 	flags.Var(f.logFormat, "log-format", "how it is logged, to stderr")
 	fromEnvironment(cmd)
@@ -68,22 +90,34 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if f.uri == "" {
 		return usageErrorf("--uri is missing: the port URI that the VMs' serial ports have in vSphere")
 	}
+	if f.maxAll < 0 || f.maxPerAddress < 0 {
+		return usageErrorf("--max-connections and --max-connections-per-address must be 0 (no limit) or more")
+	}
+	allow, err := networks(f.allow)
+	if err != nil {
+		return err
+	}
 	logger := f.logger(stderr)
+	pair, tlsConfig, err := f.tls.load(logger)
+	if err != nil {
+		return err
+	}
 	driver, closeDriver, err := f.driver.open(logger)
 	if err != nil {
 		return err
 	}
 	defer closeDriver()
-	cfg := server.Config{
-		Services:     []server.Service{{URI: f.uri, Driver: driver}},
-		AnyDirection: f.direction.value == "any",
-		Logger:       logger,
-	}
-	pair, err := f.network.apply(&cfg, logger)
-	if err != nil {
-		return err
-	}
-	s, err := server.New(cfg)
+	s, err := server.New(server.Config{
+		Services:        []server.Service{{URI: f.uri, Driver: driver}},
+		AnyDirection:    f.direction.value == "any",
+		Logger:          logger,
+		Allow:           allow,
+		MaxConnections:  f.maxAll,
+		MaxPerAddress:   cmp.Or(f.maxPerAddress, -1),
+		IdentifyTimeout: f.identify,
+		TLS:             tlsConfig,
+		RequireTLS:      f.tls.mode.value == tlsRequire,
+	})
 	if err != nil {
 		return usageError{err}
 	}
@@ -91,21 +125,37 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range listeners {
-		logger.Info("listening", "address", l.Addr().String(), "uri", f.uri, "driver", strings.Join(f.driver.names, "+"), "version", versionText())
-	}
-	f.network.announce(listeners, pair, logger)
+	f.announce(logger, listeners, pair)
 	if err := notifySystemd("READY=1"); err != nil {
 		logger.Warn("can't tell systemd that the server is ready", "error", err)
 	}
 	return serve(ctx, s, listeners, logger)
 }
 
+// announce logs what an administrator needs at the start.
+func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, pair *tlspair.Pair) {
+	local, direction := true, "client"
+	if f.direction.value != direction {
+		direction = "client or server"
+	}
+	for _, l := range listeners {
+		logger.Info("listening", "address", l.Addr().String(), "driver", strings.Join(f.driver.names, "+"), "version", versionText())
+		logger.Info("the ports' settings in vSphere", "service-uri", f.uri, "direction", direction, "proxy-uri", proxyURI(l.Addr(), pair))
+		tcp, ok := l.Addr().(*net.TCPAddr)
+		local = local && ok && tcp.IP.IsLoopback()
+	}
+	if len(f.allow) == 0 && !local {
+		logger.Warn("whoever reaches this port can claim to be any VM and gets its data; give --allow the network of the ESXi hosts")
+	}
+	if files := raiseFileLimit(); files > spareFiles {
+		logger.Info("room for serial ports", "ports", files-spareFiles, "limit", "open files (LimitNOFILE=, ulimit -Hn)")
+	}
+}
+
 // serve serves until ctx is done or a listener fails, and shuts down.
 func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logger *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	logCountersOnSignal(ctx, s, logger)
 	failures := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go func() {
@@ -113,7 +163,7 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 			cancel()
 		}()
 	}
-	<-ctx.Done()
+	showCounters(ctx, s, logger)
 	_ = notifySystemd("STOPPING=1") // it was told that we are ready, or nobody listens
 	logger.Info("stopping; answers under way are finished first", "limit", shutdownLimit)
 	limited, release := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
@@ -125,23 +175,56 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 	for range listeners {
 		err = errors.Join(err, <-failures)
 	}
-	logger.LogAttrs(ctx, slog.LevelInfo, "counters", s.Stats().Attrs()...)
-	if err == nil {
-		logger.Info("stopped")
-	}
+	logCounters(logger, s, "stopped")
 	return err
 }
 
+// showCounters logs them whenever somebody asks, until ctx is done.
+func showCounters(ctx context.Context, s *server.Server, logger *slog.Logger) {
+	asked := make(chan os.Signal, 1)
+	onStatsSignal(asked)
+	defer signal.Stop(asked)
+	for {
+		select {
+		case <-asked:
+			logCounters(logger, s, "counters")
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func logCounters(logger *slog.Logger, s *server.Server, message string) {
+	logger.LogAttrs(context.Background(), slog.LevelInfo, message, s.Stats().Attrs()...)
+}
+
 func (f *runFlags) logger(w io.Writer) *slog.Logger {
-	var options slog.HandlerOptions
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel.value)); err == nil {
-		options.Level = level
-	}
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	options := &slog.HandlerOptions{Level: levels[f.logLevel.value]}
 	if f.logFormat.value == "json" {
-		return slog.New(slog.NewJSONHandler(w, &options))
+		return slog.New(slog.NewJSONHandler(w, options))
 	}
-	return slog.New(slog.NewTextHandler(w, &options))
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// networks reads --allow. An address alone is a network of one.
+func networks(texts []string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range texts {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			address, alone := netip.ParseAddr(text)
+			if alone != nil {
+				return nil, usageErrorf("--allow %q: not a network, as in 10.1.0.0/16 or fd00:1::/32", text)
+			}
+			network = netip.PrefixFrom(address, address.BitLen())
+		}
+		if network != network.Masked() {
+			return nil, usageErrorf("--allow %s: did you mean %v?", text, network.Masked())
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
 }
 
 // listen opens all addresses, or none.

@@ -53,11 +53,11 @@ func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
 	options := nocloud.Options{NICs: t.nics}
 	compress := t.compress
 	t.mu.Unlock()
-	docs, err := nocloud.Render(vm, instance, options)
+	all, err := documents(vm, instance, options)
 	if err != nil {
 		return nil, err
 	}
-	return packet.NewOffer(documents(docs), compress)
+	return packet.NewOffer(all, compress)
 }
 
 // chunk answers REQUEST_CHUNK. An offer that is no longer kept is made again; it is as good if the data is the same.
@@ -93,7 +93,7 @@ func (g *guest) report(data []byte) ([]byte, error) {
 		return nil, &packet.Error{Code: packet.BadRequest, Message: err.Error()}
 	}
 	g.server.offers.drop(g)
-	g.server.quiet.log(g.server.log, slog.LevelInfo, "report "+g.vm().String(), "the guest reports",
+	g.server.quiet.log(g.server.log, slog.LevelInfo, "report "+sayKey(g.vm()), "the guest reports",
 		logged(g.vm()), "stage", report.Stage, "result", report.Result, "instance-id", report.InstanceID, "message", report.Message)
 	return packet.AppendFrame(nil, packet.ResponseReport, []byte("{}")), nil
 }

@@ -76,9 +76,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) welcome(conn net.Conn) {
 	address := addressOf(conn.RemoteAddr())
 	if why := s.enter(address); why != "" {
-		conn.Close()
 		s.stats.Rejected.Add(1)
 		s.quiet.log(s.log, slog.LevelWarn, why, "connection refused: "+why, "remote", conn.RemoteAddr().String())
+		conn.Close()
 		return
 	}
 	go func() {
@@ -158,10 +158,10 @@ func (s *Server) allows(address netip.Addr) bool {
 	return false
 }
 
-// addressOf returns the address without its port, and an IPv4 address as one; the zero Addr if it has none.
+// addressOf returns the address without its port and zone, and an IPv4 address as one; the zero Addr if it has none.
 func addressOf(addr net.Addr) netip.Addr {
 	if tcp, ok := addr.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
+		return tcp.AddrPort().Addr().Unmap().WithZone("")
 	}
 	return netip.Addr{}
 }

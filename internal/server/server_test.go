@@ -249,7 +249,7 @@ func TestRefusedPorts(t *testing.T) {
 			if !errors.Is(err, vspc.ErrWontProxy) {
 				t.Fatalf("handshake: %v", err)
 			}
-			waitFor(t, func() bool { return s.Stats().Refused.Load() == 1 })
+			waitFor(t, func() bool { return s.Stats().Refused.Load() == 1 && strings.Contains(log.String(), "port refused") })
 			if !strings.Contains(log.String(), tc.log) || !strings.Contains(log.String(), webID) {
 				t.Errorf("the log says neither why nor which VM:\n%s", log)
 			}

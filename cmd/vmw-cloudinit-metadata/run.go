@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"vmw-cloudinit-metadata/internal/config"
 	"vmw-cloudinit-metadata/internal/server"
 )
 
@@ -23,12 +25,16 @@ const shutdownLimit = 10 * time.Second
 const runHelp = `run starts the server. It ends in order at SIGTERM or SIGINT: answers under way are finished, for 10 s at most.
 SIGUSR1 has it log its counters.
 
+With --config, SIGHUP reads the file again: its services and their drivers are taken over, or, if there is a mistake in it, none of
+them, and the log says why.
+
 Every flag can come from the environment instead, as its help says; values of a flag that may be repeated are
 separated by commas there.`
 
 const runExample = `  vmw-cloudinit-metadata run --uri my-metadata --driver file --driver-opts '{"directory": "/etc/my-vms"}'`
 
 type runFlags struct {
+	config    string
 	uri       string
 	driver    driverFlags
 	listen    []string
@@ -50,9 +56,10 @@ func newRunCommand() *cobra.Command {
 		Long:    runHelp,
 		Example: runExample,
 		Args:    noArguments,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.ErrOrStderr()) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&f.config, "config", "", "configuration file: all that these flags say, and several services; SIGHUP reads it again")
 	flags.StringVar(&f.uri, "uri", "", "the port URI that the VMs' serial ports have in vSphere; any text, but the same at both ends")
 	f.driver.register(flags)
 	flags.StringSliceVar(&f.listen, "listen", []string{":13370"}, "address to listen on for ESXi hosts; may be repeated")
@@ -64,18 +71,27 @@ func newRunCommand() *cobra.Command {
 	return cmd
 }
 
-func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
-	if f.uri == "" {
+func (f *runFlags) run(cmd *cobra.Command) error {
+	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
+	var file *configuration
+	var content *config.Config
+	if f.config != "" {
+		var err error
+		if file, content, err = openConfiguration(cmd, f.config); err != nil {
+			return err
+		}
+	} else if f.uri == "" {
 		return usageErrorf("--uri is missing: the port URI that the VMs' serial ports have in vSphere")
 	}
 	logger := f.logger(stderr)
-	driver, closeDriver, err := f.driver.open(logger)
+	services, closeServices, err := f.services(content, logger)
 	if err != nil {
 		return err
 	}
-	defer closeDriver()
+	closeDrivers := sync.OnceFunc(closeServices)
+	defer closeDrivers()
 	cfg := server.Config{
-		Services:     []server.Service{{URI: f.uri, Driver: driver}},
+		Services:     services,
 		AnyDirection: f.direction.value == "any",
 		Logger:       logger,
 	}
@@ -91,14 +107,48 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if file != nil {
+		defer file.reloadOnSignal(s, closeDrivers, logger)()
+	}
 	for _, l := range listeners {
-		logger.Info("listening", "address", l.Addr().String(), "uri", f.uri, "driver", strings.Join(f.driver.names, "+"), "version", versionText())
+		for _, service := range f.describe(content) {
+			logger.Info("listening", "address", l.Addr().String(), "uri", service.uri, "driver", service.driver, "version", versionText())
+		}
 	}
 	f.network.announce(listeners, pair, logger)
 	if err := notifySystemd("READY=1"); err != nil {
 		logger.Warn("can't tell systemd that the server is ready", "error", err)
 	}
 	return serve(ctx, s, listeners, logger)
+}
+
+// services are those of the configuration file, or the one that the flags make.
+func (f *runFlags) services(content *config.Config, logger *slog.Logger) ([]server.Service, func(), error) {
+	if content != nil {
+		return openServices(content.Services, logger)
+	}
+	driver, closeDriver, err := f.driver.open(logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	return []server.Service{{URI: f.uri, Driver: driver}}, closeDriver, nil
+}
+
+type described struct{ uri, driver string }
+
+func (f *runFlags) describe(content *config.Config) []described {
+	if content == nil {
+		return []described{{f.uri, strings.Join(f.driver.names, "+")}}
+	}
+	var all []described
+	for _, service := range content.Services {
+		var names []string
+		for _, driver := range service.Drivers {
+			names = append(names, driver.Name)
+		}
+		all = append(all, described{service.URI, strings.Join(names, "+")})
+	}
+	return all
 }
 
 // serve serves until ctx is done or a listener fails, and shuts down.

@@ -13,11 +13,13 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"vmw-cloudinit-metadata/internal/config"
 	"vmw-cloudinit-metadata/internal/server"
 	"vmw-cloudinit-metadata/internal/tlspair"
 	"vmw-cloudinit-metadata/vspc"
@@ -36,12 +38,16 @@ const (
 const runHelp = `run starts the server. It ends in order at SIGTERM or SIGINT: answers under way are finished, for 10 s at most.
 At SIGUSR1 it logs its counters.
 
+With --config, SIGHUP reads the file again: its services and their drivers are taken over, or, if there is a mistake in it, none of
+them, and the log says why.
+
 Every flag can come from the environment instead, as its help says; values of a flag that may be repeated are
 separated by commas there.`
 
 const runExample = `  vmw-cloudinit-metadata run --uri my-metadata --driver file --driver-opts '{"directory": "/etc/my-vms"}'`
 
 type runFlags struct {
+	config        string
 	uri           string
 	driver        driverFlags
 	listen        []string
@@ -68,9 +74,10 @@ func newRunCommand() *cobra.Command {
 		Long:    runHelp,
 		Example: runExample,
 		Args:    noArguments,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.ErrOrStderr()) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&f.config, "config", "", "configuration file: all that these flags say, and several services; SIGHUP reads it again")
 	flags.StringVar(&f.uri, "uri", "", "the port URI that the VMs' serial ports have in vSphere; any text, but the same at both ends")
 	f.driver.register(flags)
 	flags.StringSliceVar(&f.listen, "listen", []string{":" + strconv.Itoa(defaultPort)}, "address to listen on for ESXi hosts; may be repeated")
@@ -86,8 +93,16 @@ func newRunCommand() *cobra.Command {
 	return cmd
 }
 
-func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
-	if f.uri == "" {
+func (f *runFlags) run(cmd *cobra.Command) error {
+	ctx := cmd.Context()
+	var file *configuration
+	var content *config.Config
+	if f.config != "" {
+		var err error
+		if file, content, err = openConfiguration(cmd, f.config); err != nil {
+			return err
+		}
+	} else if f.uri == "" {
 		return usageErrorf("--uri is missing: the port URI that the VMs' serial ports have in vSphere")
 	}
 	if f.maxAll < 0 || f.maxPerAddress < 0 {
@@ -97,18 +112,19 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	logger := f.logger(stderr)
+	logger := f.logger(cmd.ErrOrStderr())
 	pair, tlsConfig, err := f.tls.load(logger)
 	if err != nil {
 		return err
 	}
-	driver, closeDriver, err := f.driver.open(logger)
+	services, closeServices, err := f.services(content, logger)
 	if err != nil {
 		return err
 	}
-	defer closeDriver()
+	closeDrivers := sync.OnceFunc(closeServices)
+	defer closeDrivers()
 	s, err := server.New(server.Config{
-		Services:        []server.Service{{URI: f.uri, Driver: driver}},
+		Services:        services,
 		AnyDirection:    f.direction.value == "any",
 		Logger:          logger,
 		Allow:           allow,
@@ -125,22 +141,57 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	f.announce(logger, listeners, pair)
+	if file != nil {
+		defer file.reloadOnSignal(s, closeDrivers, logger)()
+	}
+	f.announce(logger, listeners, f.describe(content), pair)
 	if err := notifySystemd("READY=1"); err != nil {
 		logger.Warn("can't tell systemd that the server is ready", "error", err)
 	}
 	return serve(ctx, s, listeners, logger)
 }
 
+// services are those of the configuration file, or the one that the flags make.
+func (f *runFlags) services(content *config.Config, logger *slog.Logger) ([]server.Service, func(), error) {
+	if content != nil {
+		return openServices(content.Services, logger)
+	}
+	driver, closeDriver, err := f.driver.open(logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	return []server.Service{{URI: f.uri, Driver: driver}}, closeDriver, nil
+}
+
+type described struct{ uri, driver string }
+
+func (f *runFlags) describe(content *config.Config) []described {
+	if content == nil {
+		return []described{{f.uri, strings.Join(f.driver.names, "+")}}
+	}
+	var all []described
+	for _, service := range content.Services {
+		var names []string
+		for _, driver := range service.Drivers {
+			names = append(names, driver.Name)
+		}
+		all = append(all, described{service.URI, strings.Join(names, "+")})
+	}
+	return all
+}
+
 // announce logs what an administrator needs at the start.
-func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, pair *tlspair.Pair) {
+func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, services []described, pair *tlspair.Pair) {
 	local, direction := true, "client"
 	if f.direction.value != direction {
 		direction = "client or server"
 	}
 	for _, l := range listeners {
-		logger.Info("listening", "address", l.Addr().String(), "driver", strings.Join(f.driver.names, "+"), "version", versionText())
-		logger.Info("the ports' settings in vSphere", "service-uri", f.uri, "direction", direction, "proxy-uri", proxyURI(l.Addr(), pair))
+		logger.Info("listening", "address", l.Addr().String(), "version", versionText())
+		for _, service := range services {
+			logger.Info("the ports' settings in vSphere", "driver", service.driver, "service-uri", service.uri,
+				"direction", direction, "proxy-uri", proxyURI(l.Addr(), pair))
+		}
 		tcp, ok := l.Addr().(*net.TCPAddr)
 		local = local && ok && tcp.IP.IsLoopback()
 	}

@@ -67,13 +67,13 @@ func newRunCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.uri, "uri", "", "the port URI that the VMs' serial ports have in vSphere; any text, but the same at both ends")
+	flags.StringVar(&f.uri, "uri", "", "the port `URI` that the VMs' serial ports have in vSphere; any text, but the same at both ends")
 	f.driver.register(flags)
-	flags.StringSliceVar(&f.listen, "listen", []string{":" + strconv.Itoa(defaultPort)}, "address to listen on for ESXi hosts; may be repeated")
+	flags.StringSliceVar(&f.listen, "listen", []string{":" + strconv.Itoa(defaultPort)}, "`ADDRESS` to listen on for ESXi hosts; may be repeated")
 	flags.Var(f.direction, "direction", `the ports' direction in vSphere; "any" also takes ports that are set to server`)
-	flags.StringSliceVar(&f.allow, "allow", nil, "network of the ESXi hosts, as 10.1.0.0/16: nobody else may connect; may be repeated")
-	flags.IntVar(&f.maxAll, "max-connections", 0, "the most connections at once; 0 for as many as there may be open files")
-	flags.IntVar(&f.maxPerAddress, "max-connections-per-address", server.DefaultMaxPerAddress, "the most connections of one ESXi host at once")
+	flags.StringSliceVar(&f.allow, "allow", nil, "`NETWORK` of the ESXi hosts, as 10.1.0.0/16: nobody else may connect; may be repeated")
+	flags.IntVar(&f.maxAll, "max-connections", 0, "the most connections at once, `N`; 0 for as many as there may be open files")
+	flags.IntVar(&f.maxPerAddress, "max-connections-per-address", server.DefaultMaxPerAddress, "the most connections of one ESXi host at once, `N`")
 	f.tls.register(flags)
 	flags.Var(f.logLevel, "log-level", "the least that is logged")
 	flags.Var(f.logFormat, "log-format", "how it is logged, to stderr")

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -87,13 +88,19 @@ func (e *Error) Append(dst []byte) []byte {
 // AppendFrame appends the whole RESPONSE_ERROR.
 func (e *Error) AppendFrame(dst []byte) []byte { return AppendFrame(dst, ResponseError, e.Append(nil)) }
 
-// ParseError parses the data of RESPONSE_ERROR. A code that is not known is taken as it stands.
+// ParseError parses the data of RESPONSE_ERROR. A code that is not known is taken as it stands; control characters in
+// the message become blanks, since it ends on terminals.
 func ParseError(data []byte) (*Error, error) {
 	var e Error
 	if err := parse(data, &e); err != nil {
 		return nil, err
 	}
-	e.Message = cut(e.Message, maxText)
+	e.Message = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, cut(e.Message, maxText))
 	return &e, first(text("request", string(e.Request), 0, MaxCode), text("code", string(e.Code), 1, maxName))
 }
 
@@ -404,7 +411,7 @@ func text(key, value string, least, most int) error {
 		return fmt.Errorf("%s has %d bytes, and may have %d to %d", key, len(value), least, most)
 	}
 	for _, r := range value {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return fmt.Errorf("%s has a control character in it", key)
 		}
 	}

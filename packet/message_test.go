@@ -132,6 +132,13 @@ func TestMessagesOutOfBounds(t *testing.T) {
 	}
 }
 
+func TestErrorMessageIsFitForATerminal(t *testing.T) {
+	e := packet.Error{Request: "REQUEST_X", Code: packet.Invalid, Message: "line 1\nline 2\x1b[2J\u009b"}
+	if got, err := packet.ParseError(e.Append(nil)); err != nil || got.Message != "line 1 line 2 [2J " {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestErrorMessageIsCutBetweenCharacters(t *testing.T) {
 	e := packet.Error{Request: "REQUEST_X", Code: packet.Invalid, Message: strings.Repeat("é", 600)}
 	got, err := packet.ParseError(e.Append(nil))

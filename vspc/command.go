@@ -21,16 +21,14 @@ type questions struct {
 	asked, answered question
 }
 
-// known reports whether the port can be opened with what is known: when all questions are answered, or, with enough,
-// when the VM has a name to go by.
+// known reports whether the port can be opened with what is known: the VM has to have a name or a VC UUID to go by,
+// and, without enough, all questions have to be answered.
 func (q *questions) known(enough bool) bool {
 	if q == nil {
 		return false
 	}
-	if enough {
-		return q.VCUUID != "" || q.Name != ""
-	}
-	return q.asked != 0 && q.asked&^q.answered == 0 && q.Identity != Identity{}
+	named := q.VCUUID != "" || q.Name != ""
+	return named && (enough || q.asked != 0 && q.asked&^q.answered == 0)
 }
 
 // command takes one of the host's commands.
@@ -39,7 +37,7 @@ func (l *link) command(params []byte) error {
 	if err != nil {
 		return err
 	}
-	if l.stage == lingering {
+	if l.stage == lingering && !l.mayMove(m) {
 		return nil
 	}
 	s := l.session.Load()
@@ -75,6 +73,17 @@ func (l *link) command(params []byte) error {
 		s.notify(l, Event{Kind: UnknownCommand, Err: fmt.Errorf("%v", m.Command())})
 	}
 	return nil
+}
+
+// mayMove reports whether m is about a vMotion from a port that was refused. It is answered: an open port, whatever it
+// is for, must not keep its VM on a host.
+func (l *link) mayMove(m Message) bool {
+	switch m.(type) {
+	case VMotionBegin, VMotionAbort:
+		_, refusal := l.session.Load().standing(l)
+		return refusal != nil
+	}
+	return false
 }
 
 // ask puts the questions that the host can answer, once.
@@ -144,8 +153,8 @@ func (l *link) unanswered(command Command) error {
 
 // doProxy answers the host's wish for our service.
 func (l *link) doProxy(m DoProxy) error {
-	if l.concentrator.cfg.RequireTLS && !l.secure {
-		return ErrTLSRequired
+	if s := l.session.Load(); s.isOpen(l) && s.DoProxy() != m {
+		return &ProtocolError{"DO-PROXY for another service on a port that is open"}
 	}
 	if refusal := l.concentrator.cfg.Admit(m); refusal != nil {
 		l.session.Load().admit(l, m, refusal)
@@ -199,13 +208,16 @@ func (l *link) refuse(why error) {
 }
 
 // peer takes the secret that the target of a vMotion shows. One that is wrong, used or expired gets nothing at all:
-// not even the port that the connection's other claims would give it.
+// not even the port that the connection's other claims would give it. A port that the connection has stays.
 func (l *link) peer(sequenceAndSecret []byte) {
 	s, sequence := l.concentrator.peer(l, sequenceAndSecret)
 	if s == nil {
 		l.sendMessage(UnknownSuboption2{CmdVMotionPeer})
-		l.session.Load().notify(l, Event{Kind: PeerRefused})
-		l.setDeadline(lingering, l.concentrator.cfg.RefusedLinger)
+		own := l.session.Load()
+		own.notify(l, Event{Kind: PeerRefused})
+		if !l.inherited && !own.isOpen(l) {
+			l.setDeadline(lingering, l.concentrator.cfg.RefusedLinger)
+		}
 		return
 	}
 	l.inherited = true

@@ -7,7 +7,9 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -32,6 +34,10 @@ const (
 	// maxControl is what may wait to be sent to a host beside the guest's data. A host that asks and never reads
 	// the answers is not one.
 	maxControl = 64 << 10
+	// maxAdrift is how many ports may be without a connection, because the source of a vMotion is gone and the target
+	// has not come. The source stays until the target is there, so honest hosts need few; those of a host that begins
+	// and disappears, again and again, end with their connections.
+	maxAdrift = 1024
 	// secretSize is the length of a vMotion's secret: the longest known to be used with real hosts.
 	secretSize = 8
 )
@@ -44,6 +50,7 @@ var (
 	ErrTLSRequired      = errors.New("vspc: the host did not offer TLS in time, and this server requires it; use telnets:// in the port's proxy URI")
 	ErrRefused          = errors.New("vspc: refused")
 	ErrMoved            = errors.New("vspc: the VM has moved to another connection")
+	ErrMoveEnded        = errors.New("vspc: the vMotion that the connection was for is over")
 	ErrMoveExpired      = errors.New("vspc: the source of a vMotion is gone, and its target never came")
 	ErrIdentityChanged  = errors.New("vspc: the host changed the VC UUID of a connection's VM")
 	ErrTooMuchEarlyData = errors.New("vspc: too much data before the port was open")
@@ -93,6 +100,7 @@ type Concentrator struct {
 	closed   bool
 	links    map[*link]struct{}
 	ports    map[portKey]*Session
+	adrift   map[*Session]struct{}          // at most maxAdrift
 	pending  map[[sha256.Size]byte]*Session // by MAC of sequence and secret: a look-up tells nothing of them by its time
 }
 
@@ -107,6 +115,7 @@ func NewConcentrator(cfg Config) *Concentrator {
 		attempts: sync.Pool{New: newAttempt},
 		links:    make(map[*link]struct{}),
 		ports:    make(map[portKey]*Session),
+		adrift:   make(map[*Session]struct{}),
 		pending:  make(map[[sha256.Size]byte]*Session),
 	}
 	c.cfg.fill()
@@ -166,7 +175,7 @@ func (c *Concentrator) Serve(conn net.Conn) error {
 }
 
 // Shutdown refuses migrations from now on, waits until what was sent to guests is handed to the network, or until ctx is done,
-// and closes all connections. The caller stops sending, and stops serving new connections, before.
+// and closes all ports and connections. The caller stops sending, and stops serving new connections, before.
 func (c *Concentrator) Shutdown(ctx context.Context) error {
 	c.mu.Lock()
 	c.draining = true
@@ -188,9 +197,13 @@ func (c *Concentrator) Shutdown(ctx context.Context) error {
 	for l := range c.links {
 		links = append(links, l)
 	}
+	adrift := slices.Collect(maps.Keys(c.adrift))
 	c.mu.Unlock()
 	for _, l := range links {
 		l.fail(ErrClosed)
+	}
+	for _, s := range adrift {
+		s.finish(ErrClosed)
 	}
 	return err
 }
@@ -213,6 +226,25 @@ func (c *Concentrator) unregister(s *Session, key portKey) {
 	if c.ports[key] == s {
 		delete(c.ports, key)
 	}
+}
+
+// setAdrift lets s be without a connection until a vMotion's target comes for it. It returns false if none will, or
+// if there are too many such sessions.
+func (c *Concentrator) setAdrift(s *Session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining || len(c.adrift) >= maxAdrift {
+		return false
+	}
+	c.adrift[s] = struct{}{}
+	return true
+}
+
+// moor takes setAdrift back.
+func (c *Concentrator) moor(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.adrift, s)
 }
 
 func (c *Concentrator) isDraining() bool {

@@ -189,7 +189,7 @@ func (h *Host) open() {
 		}
 		words = h.options.Enable(words, telnet.Remote, telnet.Echo)
 	}
-	h.queue(words)
+	h.queue(h.introduce(words))
 	h.mu.Unlock()
 	h.startReading()
 }

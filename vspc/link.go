@@ -69,7 +69,11 @@ func (l *link) serve() error {
 	}
 	l.fail(err)
 	err = l.reason()
-	l.session.Load().lost(l, err)
+	s := l.session.Load()
+	if _, refusal := s.standing(l); refusal != nil && l.stage != lingering {
+		s.notify(l, Event{Kind: PortRefused, Err: refusal}) // the host left before it said which VM it is
+	}
+	s.lost(l, err)
 	return err
 }
 
@@ -223,12 +227,15 @@ func (l *link) startTLS(early []byte) error {
 	if !l.options.Enabled(telnet.Remote, telnet.Authentication) || l.secure || l.concentrator.cfg.TLS == nil {
 		return &ProtocolError{"TLS was started without being agreed on"}
 	}
+	if l.stage != identifying { // others may be writing
+		return &ProtocolError{"TLS was started too late"}
+	}
+	l.conn.SetWriteDeadline(time.Now().Add(l.concentrator.cfg.IdentifyTimeout))
 	l.send(telnet.AppendSubnegotiation(nil, telnet.Authentication, []byte{authReply, authSSL, 0, sslAccepted}))
 	l.kick()
 	if err := l.flush(); err != nil {
 		return err
 	}
-	l.conn.SetWriteDeadline(time.Now().Add(l.concentrator.cfg.IdentifyTimeout))
 	conn := tls.Server(&prefixedConn{Conn: l.conn, prefix: bytes.Clone(early)}, l.concentrator.cfg.TLS)
 	if err := conn.Handshake(); err != nil {
 		return fmt.Errorf("vspc: TLS handshake: %w", err)

@@ -9,10 +9,11 @@ import (
 )
 
 // What one Write takes from the guest's data on a connection that can only be written to by blocking: one with TLS,
-// say. A command for the host waits behind one such piece at most, so a slow host gets small ones.
+// say. A command for the host waits behind one such piece at most, so a slow host gets small ones, and a host that was
+// fast so far no more than it can still read in time.
 const (
 	minPiece = 4 << 10
-	maxPiece = 64 << 10
+	maxPiece = 16 << 10 // a record of TLS
 	slow     = 5 * time.Millisecond
 )
 

@@ -3,17 +3,24 @@
 package vspc
 
 import (
+	"crypto/tls"
 	"net"
 	"os"
 	"syscall"
 )
 
 // rawOf returns what conn can be read from and written to without blocking; nil if it is not a TCP or unix connection
-// itself.
+// itself. With TLS over it, the connection is written to by blocking, but the kernel is to hold as little.
 func rawOf(conn net.Conn) syscall.RawConn {
 	var raw syscall.RawConn
 	var err error
 	switch conn := conn.(type) {
+	case *tls.Conn:
+		if tcp, ok := conn.NetConn().(*net.TCPConn); ok {
+			if raw, err := tcp.SyscallConn(); err == nil {
+				limitUnsent(raw)
+			}
+		}
 	case *net.TCPConn:
 		raw, err = conn.SyscallConn()
 		if err == nil {

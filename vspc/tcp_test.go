@@ -46,6 +46,8 @@ type network struct {
 	*vspc.Concentrator
 	sessions chan *vspc.Session
 	dial     func() net.Conn
+	address  string
+	wrap     func(net.Conn) net.Conn // what dial does with a connection to address
 	host     vspc.HostConfig
 }
 
@@ -72,6 +74,7 @@ func networks(t *testing.T) map[string]func(t *testing.T) *network {
 				go n.Serve(wrapServer(conn))
 			}
 		}()
+		n.address, n.wrap = ln.Addr().String(), wrapClient
 		n.dial = func() net.Conn {
 			conn, err := net.Dial("tcp", ln.Addr().String())
 			if err != nil {

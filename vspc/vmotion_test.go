@@ -60,12 +60,13 @@ func (w *wire) send(messages ...vspc.Message) {
 	}
 }
 
-// guest sends what the guest writes.
+// guest sends what the guest writes, and waits until it is dealt with.
 func (w *wire) guest(data string) {
 	w.t.Helper()
 	if _, err := w.conn.Write(telnet.AppendData(nil, []byte(data))); err != nil {
 		w.t.Fatalf("write: %v", err)
 	}
+	synctest.Wait()
 }
 
 // source connects an ordinary port, up to where data flows.

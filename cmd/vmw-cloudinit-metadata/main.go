@@ -6,17 +6,14 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
-
-	"vmw-cloudinit-metadata/metadata"
 )
 
-// drivers are the constructors by the names that --driver takes. Each gets --driver-opts, which is valid JSON, and the
+// drivers are the constructors by the names that --driver takes. Each gets the driver's options, which are valid JSON, and the
 // log for what it has to say later. A driver that is an io.Closer is closed at the end.
-var drivers = map[string]func(options []byte, log *slog.Logger) (metadata.Driver, error){
+var drivers = map[string]constructor{
 	"command":  newCommandDriver,
 	"etcd":     newEtcdDriver,
 	"file":     newFileDriver,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 
 	"vmw-cloudinit-metadata/internal/server"
 	"vmw-cloudinit-metadata/internal/tlspair"
+	"vmw-cloudinit-metadata/vspc"
 )
 
 const (
@@ -46,6 +49,7 @@ type runFlags struct {
 	allow         []string
 	maxAll        int
 	maxPerAddress int
+	identify      time.Duration
 	tls           tlsFlags
 	logLevel      *choice
 	logFormat     *choice
@@ -73,7 +77,8 @@ func newRunCommand() *cobra.Command {
 	flags.Var(f.direction, "direction", `the ports' direction in vSphere; "any" also takes ports that are set to server`)
 	flags.StringSliceVar(&f.allow, "allow", nil, "`NETWORK` of the ESXi hosts, as 10.1.0.0/16: nobody else may connect; may be repeated")
 	flags.IntVar(&f.maxAll, "max-connections", 0, "the most connections at once, `N`; 0 for as many as there may be open files")
-	flags.IntVar(&f.maxPerAddress, "max-connections-per-address", server.DefaultMaxPerAddress, "the most connections of one ESXi host at once, `N`")
+	flags.IntVar(&f.maxPerAddress, "max-connections-per-address", server.DefaultMaxPerAddress, "the most connections of one ESXi host at once, `N`; 0 for no limit")
+	flags.DurationVar(&f.identify, "identify-timeout", vspc.DefaultIdentifyTimeout, "how long a connection may take to say which VM it is")
 	f.tls.register(flags)
 	flags.Var(f.logLevel, "log-level", "the least that is logged")
 	flags.Var(f.logFormat, "log-format", "how it is logged, to stderr")
@@ -85,8 +90,8 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	if f.uri == "" {
 		return usageErrorf("--uri is missing: the port URI that the VMs' serial ports have in vSphere")
 	}
-	if f.maxAll < 0 || f.maxPerAddress < 1 {
-		return usageErrorf("--max-connections must be 0 or more, --max-connections-per-address 1 or more")
+	if f.maxAll < 0 || f.maxPerAddress < 0 {
+		return usageErrorf("--max-connections and --max-connections-per-address must be 0 (no limit) or more")
 	}
 	allow, err := networks(f.allow)
 	if err != nil {
@@ -103,14 +108,15 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	}
 	defer closeDriver()
 	s, err := server.New(server.Config{
-		Services:       []server.Service{{URI: f.uri, Driver: driver}},
-		AnyDirection:   f.direction.value == "any",
-		Logger:         logger,
-		Allow:          allow,
-		MaxConnections: f.maxAll,
-		MaxPerAddress:  f.maxPerAddress,
-		TLS:            tlsConfig,
-		RequireTLS:     f.tls.mode.value == tlsRequire,
+		Services:        []server.Service{{URI: f.uri, Driver: driver}},
+		AnyDirection:    f.direction.value == "any",
+		Logger:          logger,
+		Allow:           allow,
+		MaxConnections:  f.maxAll,
+		MaxPerAddress:   cmp.Or(f.maxPerAddress, -1),
+		IdentifyTimeout: f.identify,
+		TLS:             tlsConfig,
+		RequireTLS:      f.tls.mode.value == tlsRequire,
 	})
 	if err != nil {
 		return usageError{err}
@@ -133,7 +139,7 @@ func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, pair 
 		direction = "client or server"
 	}
 	for _, l := range listeners {
-		logger.Info("listening", "address", l.Addr().String(), "driver", f.driver.name, "version", versionText())
+		logger.Info("listening", "address", l.Addr().String(), "driver", strings.Join(f.driver.names, "+"), "version", versionText())
 		logger.Info("the ports' settings in vSphere", "service-uri", f.uri, "direction", direction, "proxy-uri", proxyURI(l.Addr(), pair))
 		tcp, ok := l.Addr().(*net.TCPAddr)
 		local = local && ok && tcp.IP.IsLoopback()
@@ -230,14 +236,11 @@ func listen(ctx context.Context, addresses []string) (listeners []net.Listener, 
 			}
 		}
 	}()
-	// The server sets keep-alive itself. Multipath TCP, which hosts do not speak, makes each connection dearer.
-	config := net.ListenConfig{KeepAlive: -1}
-	config.SetMultipathTCP(false)
 	for _, address := range addresses {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return listeners, usageErrorf("--listen %q: it must be host:port, or :port for all of this machine's addresses", address)
 		}
-		l, err := config.Listen(ctx, "tcp", address)
+		l, err := server.Listen(ctx, address)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			return listeners, fmt.Errorf("--listen %s: another program listens there already; 'ss -ltnp' shows which", address)

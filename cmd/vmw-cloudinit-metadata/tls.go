@@ -61,6 +61,9 @@ func (f *tlsFlags) load(log *slog.Logger) (*tlspair.Pair, *tls.Config, error) {
 		return nil, nil, usageError{err}
 	}
 	var clientCAs *x509.CertPool
+	if f.caFile != "" && f.mode.value != tlsRequire {
+		return nil, nil, usageErrorf("--client-ca needs --tls require: otherwise whoever has no certificate just leaves TLS out")
+	}
 	if f.caFile != "" {
 		if clientCAs, err = tlspair.LoadCAs(f.caFile); err != nil {
 			return nil, nil, usageErrorf("--client-ca: %w", err)

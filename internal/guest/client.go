@@ -164,7 +164,7 @@ func (c *Client) Ask(ctx context.Context) error {
 	}
 	if failed, ok := errors.AsType[*packet.Error](err); ok && failed.Code == packet.BadRequest {
 		// An older server says so, and a newer one of a request that was damaged on its way.
-		return fmt.Errorf("%w: %w", errDamaged, errors.New(failed.Message))
+		return fmt.Errorf("%w: %s", errDamaged, failed.Message)
 	}
 	return err
 }
@@ -311,7 +311,8 @@ func (c *Client) again(ctx context.Context, err error, progress time.Time) error
 	case answered && failed.Code == packet.Unavailable:
 		return pause(ctx, time.Second)
 	case c.failed > steps:
-		return pause(ctx, 50*time.Millisecond) // no damage of the line's: two machines must not spin
+		// This is no damage of the line's. Two machines must not spin.
+		return pause(ctx, min(time.Second, 50*time.Millisecond<<min(8, c.failed-steps)))
 	}
 	return nil
 }

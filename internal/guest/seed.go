@@ -105,7 +105,7 @@ func Seed(ctx context.Context, config Config) *Result {
 	}
 	err := c.run(ctx, r)
 	if err != nil {
-		r.Message = oneLine(err.Error())
+		r.Message = strings.ReplaceAll(err.Error(), "\n", "; ")
 		c.fallBack(r, cached)
 	}
 	r.Seconds = time.Since(started).Round(time.Millisecond).Seconds()
@@ -273,18 +273,6 @@ func (c *Config) say(r *Result) {
 	if r.Result != OK && r.Result != NoPort {
 		c.Console(text)
 	}
-}
-
-// oneLine makes text fit for a log and a console, whoever wrote it.
-func oneLine(text string) string {
-	var b strings.Builder
-	for i, word := range strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || 0x80 <= r && r < 0xa0 }) {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(word)
-	}
-	return b.String()
 }
 
 func orElse(text, other string) string {

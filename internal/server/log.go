@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/packet"
 	"vmw-cloudinit-metadata/vspc"
 )
@@ -31,7 +32,7 @@ type Stats struct {
 	Refused      atomic.Int64 // ports with another URI or direction
 	AcceptPauses atomic.Int64 // for want of file descriptors
 	Moves        atomic.Int64 // vMotions completed
-	MovesFailed  atomic.Int64 // aborted, refused, expired
+	MovesFailed  atomic.Int64 // aborted, refused, or never completed
 	PeersRefused atomic.Int64 // wrong, used or expired secrets
 }
 
@@ -73,13 +74,25 @@ func (s *Stats) Attrs() []slog.Attr {
 	return attrs
 }
 
+// logged returns a VM as a log line has it.
+func logged(vm metadata.VM) slog.Attr {
+	attrs := []any{slog.String("name", vm.Name)}
+	for _, id := range []struct{ key, value string }{{"uuid", vm.UUID}, {"bios-uuid", vm.BIOSUUID}} {
+		if id.value != "" {
+			attrs = append(attrs, slog.String(id.key, id.value))
+			break
+		}
+	}
+	return slog.Group("vm", attrs...)
+}
+
 // left takes the end of a connection.
 func (s *Server) left(remote net.Addr, err error) {
 	level := slog.LevelDebug
 	_, network := errors.AsType[net.Error](err)
 	switch {
 	case network, errors.Is(err, io.EOF), errors.Is(err, vspc.ErrClosed), errors.Is(err, vspc.ErrMoved),
-		errors.Is(err, vspc.ErrReplaced), errors.Is(err, vspc.ErrRefused):
+		errors.Is(err, vspc.ErrReplaced), errors.Is(err, vspc.ErrRefused), errors.Is(err, vspc.ErrMoveEnded):
 	default:
 		s.stats.Broken.Add(1)
 		level = slog.LevelWarn
@@ -98,7 +111,7 @@ func (s *Server) notice(ev vspc.Event) {
 		level = slog.LevelWarn
 	case vspc.MoveCompleted:
 		s.stats.Moves.Add(1)
-	case vspc.MoveAborted, vspc.MoveResumed, vspc.MoveRefused, vspc.MoveExpired:
+	case vspc.MoveAborted, vspc.MoveResumed, vspc.MoveRefused, vspc.MoveExpired: // each migration ends with one of them
 		s.stats.MovesFailed.Add(1)
 		level = slog.LevelWarn
 	case vspc.PeerRefused:
@@ -112,17 +125,20 @@ func (s *Server) notice(ev vspc.Event) {
 	if !s.log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := []any{"vm", vmOf(ev.Identity).String()}
+	attrs := []any{logged(vmOf(ev.Identity))}
 	if ev.Remote != nil {
 		attrs = append(attrs, "remote", ev.Remote.String())
 	}
-	if ev.Kind == vspc.PortRenamed {
+	if ev.Former != "" {
 		attrs = append(attrs, "former", ev.Former)
+	}
+	if ev.DoProxy.ServiceURI != "" {
+		attrs = append(attrs, "uri", ev.DoProxy.ServiceURI)
 	}
 	if ev.Err != nil {
 		attrs = append(attrs, "reason", ev.Err)
 	}
-	key := ev.Kind.String() + " " + ev.Identity.VCUUID + " " + ev.Identity.Name
+	key := ev.Kind.String() + " " + ev.Identity.VCUUID + " " + ev.Identity.Name + " " + ev.DoProxy.ServiceURI
 	s.quiet.log(s.log, level, key, ev.Kind.String(), attrs...)
 }
 

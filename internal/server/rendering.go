@@ -47,25 +47,34 @@ func documents(docs *nocloud.Documents) map[packet.Document][]byte {
 type renderings struct {
 	limit int // bytes
 
-	mu    sync.Mutex
-	byKey map[weak.Pointer[metadata.Instance]]*rendering
-	size  int
+	mu      sync.Mutex
+	byKey   map[weak.Pointer[metadata.Instance]]*rendering
+	watched map[weak.Pointer[metadata.Instance]]struct{} // instances whose end forget is told of
+	size    int
+}
+
+// kept returns the rendering of instance for vm if there is one already.
+func (rs *renderings) kept(vm metadata.VM, instance *metadata.Instance) *rendering {
+	key := weak.Make(instance)
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r := rs.byKey[key]; r != nil && r.vm == vm {
+		return r
+	}
+	return nil
 }
 
 // of returns the rendering of instance for vm.
 func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*rendering, error) {
-	key := weak.Make(instance)
-	rs.mu.Lock()
-	r := rs.byKey[key]
-	rs.mu.Unlock()
-	if r != nil && r.vm == vm {
+	if r := rs.kept(vm, instance); r != nil {
 		return r, nil
 	}
+	key := weak.Make(instance)
 	docs, err := nocloud.Render(vm, instance, nocloud.Options{})
 	if err != nil {
 		return nil, err
 	}
-	r = &rendering{vm: vm}
+	r := &rendering{vm: vm}
 	all := documents(docs)
 	for i, document := range packet.Documents() {
 		if data, ok := all[document]; ok {
@@ -86,10 +95,13 @@ func (rs *renderings) keep(key weak.Pointer[metadata.Instance], instance *metada
 	defer rs.mu.Unlock()
 	if rs.byKey == nil {
 		rs.byKey = make(map[weak.Pointer[metadata.Instance]]*rendering)
+		rs.watched = make(map[weak.Pointer[metadata.Instance]]struct{})
 	}
 	if former := rs.byKey[key]; former != nil {
 		rs.size -= former.size
-	} else {
+	}
+	if _, ok := rs.watched[key]; !ok {
+		rs.watched[key] = struct{}{}
 		runtime.AddCleanup(instance, rs.forget, key)
 	}
 	rs.byKey[key] = r
@@ -109,6 +121,7 @@ func (rs *renderings) keep(key weak.Pointer[metadata.Instance], instance *metada
 func (rs *renderings) forget(key weak.Pointer[metadata.Instance]) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	delete(rs.watched, key)
 	if r := rs.byKey[key]; r != nil {
 		delete(rs.byKey, key)
 		rs.size -= r.size

@@ -15,26 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmw-cloudinit-metadata/internal/guest/guesttest"
+	"vmw-cloudinit-metadata/internal/testenv"
 	"vmw-cloudinit-metadata/internal/tty/ttytest"
 	"vmw-cloudinit-metadata/packet"
 )
 
 const script = "vmw-cloudinit-guest.sh"
 
+// shells are those that images without much in them have.
 func shells(t *testing.T) map[string][]string {
-	t.Helper()
-	found := map[string][]string{}
-	for name, command := range map[string][]string{"dash": {"dash"}, "busybox": {"busybox", "sh"}} {
-		if _, err := exec.LookPath(command[0]); err == nil {
-			found[name] = command
-		} else if os.Getenv("CI") != "" {
-			t.Fatalf("no %s: apt-get install %s", name, name)
-		}
-	}
-	if len(found) == 0 {
-		t.Skip("neither dash nor busybox: apt-get install dash busybox")
-	}
-	return found
+	paths := testenv.Need(t, "dash", "busybox")
+	return map[string][]string{"dash": {paths[0]}, "busybox": {paths[1], "sh"}}
 }
 
 // noisy is a line on which the console prints, and whose driver puts carriage returns and flow control in.

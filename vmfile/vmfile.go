@@ -166,7 +166,7 @@ func keyLines(value any) any {
 
 // document returns user-data or vendor-data.
 func (p *parser) document(e yaml11.Entry) []byte {
-	content := yaml11.Decoder{KeepOrder: true, Literal: func(path string) bool { return path == e.Key }}
+	content := yaml11.Decoder{KeepOrder: true, Literal: func(path string) bool { return path == e.Key }, Visit: p.origin.add}
 	value := content.Decode(e.Key, e.Value)
 	for _, problem := range content.Problems() {
 		p.values.Add(problem)

@@ -21,16 +21,14 @@ type questions struct {
 	asked, answered question
 }
 
-// known reports whether the port can be opened with what is known: when all questions are answered, or, with enough,
-// when the VM has a name to go by.
+// known reports whether the port can be opened with what is known: the VM has to have a name or a VC UUID to go by,
+// and, without enough, all questions have to be answered.
 func (q *questions) known(enough bool) bool {
 	if q == nil {
 		return false
 	}
-	if enough {
-		return q.VCUUID != "" || q.Name != ""
-	}
-	return q.asked != 0 && q.asked&^q.answered == 0 && q.Identity != Identity{}
+	named := q.VCUUID != "" || q.Name != ""
+	return named && (enough || q.asked != 0 && q.asked&^q.answered == 0)
 }
 
 // command takes one of the host's commands.
@@ -155,9 +153,6 @@ func (l *link) unanswered(command Command) error {
 
 // doProxy answers the host's wish for our service.
 func (l *link) doProxy(m DoProxy) error {
-	if l.concentrator.cfg.RequireTLS && !l.secure {
-		return ErrTLSRequired
-	}
 	if s := l.session.Load(); s.isOpen(l) && s.DoProxy() != m {
 		return &ProtocolError{"DO-PROXY for another service on a port that is open"}
 	}

@@ -64,6 +64,9 @@ func newLink(c *Concentrator, conn net.Conn) *link {
 // serve reads the connection to its end.
 func (l *link) serve() error {
 	err := l.run()
+	if _, refusal := l.session.Load().standing(l); refusal != nil && l.stage == identifying {
+		l.refuse(refusal) // it hung up before it said which VM it has
+	}
 	l.fail(err)
 	err = l.reason()
 	s := l.session.Load()

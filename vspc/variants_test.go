@@ -139,7 +139,7 @@ func TestIdentity(t *testing.T) {
 			if r.count() != 0 {
 				t.Fatal("the rest was not waited for")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if len(r.sessions) != 1 || r.ears[0].String() != "early" {
 				t.Fatalf("%d sessions, %v", len(r.sessions), w.err())

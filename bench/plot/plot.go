@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // Bars is a chart of bars, grouped by category, one bar a series in each.
@@ -42,8 +44,8 @@ type Point struct{ X, Y float64 }
 
 // The canvas, in pixels; the frame is where the data is.
 const (
-	width, height            = 820, 420
-	left, right, top, bottom = 84, 24, 84, 52
+	width, height            = 820, 440
+	left, right, top, bottom = 84, 24, 84, 72
 	frameWidth, frameHeight  = width - left - right, height - top - bottom
 )
 
@@ -69,7 +71,9 @@ func (b Bars) SVG() []byte {
 	bar := math.Min(group*0.84/float64(max(len(b.Series), 1)), 96)
 	for i, category := range b.Categories {
 		centre := left + group*(float64(i)+0.5)
-		c.text(centre, height-bottom+20, "middle", 13, category)
+		for k, line := range wrap(category, int(group/7)) {
+			c.text(centre, height-bottom+18+15*float64(k), "middle", 12, line)
+		}
 		for j, s := range b.Series {
 			if i >= len(s.Values) || len(s.Values[i]) == 0 {
 				continue
@@ -108,7 +112,7 @@ func (l Lines) SVG() []byte {
 		c.printf(`<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#999"/>`, x(v), height-bottom, x(v), height-bottom+5)
 		c.text(x(v), height-bottom+20, "middle", 12, Number(v))
 	}
-	c.text(left+frameWidth/2, height-10, "middle", 13, l.XUnit)
+	c.text(left+frameWidth/2, height-bottom+44, "middle", 13, l.XUnit)
 	for i, s := range l.Series {
 		var points bytes.Buffer
 		for _, p := range s.Points {
@@ -180,6 +184,20 @@ func names[T any](series []T, name func(T) string) []string {
 		all = append(all, name(s))
 	}
 	return all
+}
+
+// wrap breaks text between words into lines of so many characters, if the words are that short.
+func wrap(text string, limit int) []string {
+	var lines []string
+	for word := range strings.FieldsSeq(text) {
+		last := len(lines) - 1
+		if last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= limit {
+			lines[last] += " " + word
+			continue
+		}
+		lines = append(lines, word)
+	}
+	return lines
 }
 
 // tick is the distance of an axis's marks, 1, 2 or 5 times a power of ten, so that about five reach highest.

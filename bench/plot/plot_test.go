@@ -131,6 +131,23 @@ func TestBarsAreInProportion(t *testing.T) {
 	}
 }
 
+func TestLongNamesAreBrokenBetweenWords(t *testing.T) {
+	series := plot.BarSeries{Name: "ours", Height: first}
+	var categories []string
+	for range 9 {
+		categories = append(categories, "telnet negotiations, elsewhere")
+		series.Values = append(series.Values, []float64{1})
+	}
+	elements := parse(t, plot.Bars{Categories: categories, Series: []plot.BarSeries{series}}.SVG())
+	inside(t, elements)
+	seen := texts(elements)
+	for _, want := range []string{"telnet", "negotiations,", "elsewhere"} {
+		if !seen[want] {
+			t.Errorf("no line %q", want)
+		}
+	}
+}
+
 func TestLinesAreInProportion(t *testing.T) {
 	elements := parse(t, plot.Lines{
 		Title: "Memory", XUnit: "VMs", YUnit: "KiB",

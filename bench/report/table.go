@@ -95,16 +95,14 @@ func (r *Report) Tables(w io.Writer, cases []Case) {
 
 // Goals writes what is to be reached, and what is.
 func (r *Report) Goals(w io.Writer, goals []Goal) {
-	table := [][]string{{"case", "phase", "figure", "of", "to reach", "reached", "turns", ""}}
+	table := [][]string{{"case", "phase", "figure", "÷", "goal", "median", "turns", "reached"}}
 	for _, goal := range goals {
 		o, measured := r.Outcome(goal, Ours)
 		if !measured {
 			continue
 		}
 		of := goal.Against
-		if of == "" {
-			of = "(as it is)"
-		} else if goal.AgainstPhase != "" {
+		if goal.AgainstPhase != "" {
 			of += ", " + goal.AgainstPhase
 		}
 		var bounds []string

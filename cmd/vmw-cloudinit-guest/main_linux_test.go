@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,6 +146,25 @@ func TestProbe(t *testing.T) {
 	server.Do(func() { server.Fail = packet.Denied })
 	if code, out, _ := run(t, []string{"probe", "--device", path}); code != 4 || !strings.HasPrefix(out, path+": denied: ") {
 		t.Errorf("exit code %d, %q", code, out)
+	}
+}
+
+// A pseudo-terminal is held open by whoever carries its bytes to a server; that is nobody in the way.
+func TestPseudoTerminalHeldByItsMaker(t *testing.T) {
+	path := port(t, &guesttest.Server{Documents: documents()})
+	held, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	maker := exec.Command("sleep", "60")
+	maker.Stdin = held
+	if err := maker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { maker.Process.Kill(); maker.Wait() }()
+	if code, out, errs := run(t, []string{"get", "--device", path, "meta-data"}); code != 0 || out != `{"instance-id":"i-1"}` {
+		t.Errorf("exit code %d, %q\n%s", code, out, errs)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -51,7 +50,7 @@ func newRootCommand() *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newRenderCommand(), newSimulateCommand(), newVersionCommand(), newDocsCommand())
+	root.AddCommand(newRunCommand(), newRenderCommand(), newCheckCommand(), newSimulateCommand(), newTLSInitCommand(), newVersionCommand(), newDocsCommand())
 	return root
 }
 
@@ -146,11 +145,11 @@ func (c *choice) Set(text string) error {
 }
 
 // driverFlags choose where the data comes from.
-type driverFlags struct{ name, options string }
+type driverFlags struct{ names, options []string }
 
 func (d *driverFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&d.name, "driver", "file", "where the data comes from: "+strings.Join(driverNames(), ", "))
-	flags.StringVar(&d.options, "driver-opts", "", `the driver's options, as JSON: '{"directory": "/etc/my-vms"}'`)
+	flags.StringArrayVar(&d.names, "driver", []string{"file"}, "where the data comes from: "+strings.Join(driverNames(), ", ")+"; if repeated, the data of the later goes over that of the earlier")
+	flags.StringArrayVar(&d.options, "driver-opts", nil, `the driver's options, as JSON: '{"directory": "/etc/my-vms"}'; if repeated, for the drivers in their order`)
 }
 
 // driverNames are those that are documented.
@@ -160,26 +159,24 @@ func driverNames() []string {
 
 // open makes the driver. The function that it returns closes it.
 func (d *driverFlags) open(log *slog.Logger) (metadata.Driver, func(), error) {
-	construct, known := drivers[d.name]
-	if !known {
-		return nil, nil, usageErrorf("--driver: there is no driver %q%s", d.name, nearest.Hint(d.name, driverNames()))
+	if len(d.options) > len(d.names) {
+		return nil, nil, usageErrorf("--driver-opts is there %d times, and --driver %d times", len(d.options), len(d.names))
 	}
-	options := []byte(d.options)
-	if len(bytes.TrimSpace(options)) == 0 {
-		options = []byte("{}")
+	var sources []source
+	for i, name := range d.names {
+		if _, known := drivers[name]; !known {
+			return nil, nil, usageErrorf("--driver: there is no driver %q%s", name, nearest.Hint(name, driverNames()))
+		}
+		options := []byte("{}")
+		if i < len(d.options) && strings.TrimSpace(d.options[i]) != "" {
+			options = []byte(d.options[i])
+		}
+		if err := checkJSON(options); err != nil {
+			return nil, nil, usageErrorf("--driver-opts: %w", err)
+		}
+		sources = append(sources, source{name: name, options: options})
 	}
-	if err := checkJSON(options); err != nil {
-		return nil, nil, usageErrorf("--driver-opts: %w", err)
-	}
-	driver, err := construct(options, log)
-	if err != nil {
-		return nil, nil, usageErrorf("--driver-opts: %w", err)
-	}
-	closer, ok := driver.(io.Closer)
-	if !ok {
-		return driver, func() {}, nil
-	}
-	return driver, func() { _ = closer.Close() }, nil
+	return openSources(sources, log, func(_ int, err error) error { return usageErrorf("--driver-opts: %w", err) })
 }
 
 // checkJSON says at which column, counted in characters from 1, data stops being JSON.

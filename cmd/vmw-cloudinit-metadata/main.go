@@ -6,20 +6,19 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
-
-	"vmw-cloudinit-metadata/metadata"
 )
 
-// drivers are the constructors by the names that --driver takes. Each gets --driver-opts, which is valid JSON, and the
+// drivers are the constructors by the names that --driver takes. Each gets the driver's options, which are valid JSON, and the
 // log for what it has to say later. A driver that is an io.Closer is closed at the end.
-var drivers = map[string]func(options []byte, log *slog.Logger) (metadata.Driver, error){
-	"command": newCommandDriver,
-	"file":    newFileDriver,
-	"http":    newHTTPDriver,
+var drivers = map[string]constructor{
+	"command":  newCommandDriver,
+	"etcd":     newEtcdDriver,
+	"file":     newFileDriver,
+	"http":     newHTTPDriver,
+	"postgres": newPostgresDriver,
 
 	// The name in the tool that this one replaces.
 	"vmw_cloudinit_metadata.drivers.file:FileDriver": newFileDriver,

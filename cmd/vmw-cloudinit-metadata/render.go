@@ -40,7 +40,9 @@ func newRenderCommand() *cobra.Command {
 		Long:    renderHelp,
 		Example: renderExample,
 		Args:    noArguments,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.vm.Name, "name", "", "the VM's name in vSphere")

@@ -33,8 +33,11 @@ func rules() []arch.Rule {
 		{Package: yaml11, Pure: true, Imports: []string{yaml}},
 		{Package: "vmfile", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
 		{Package: "nocloud", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
-		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "github.com/santhosh-tekuri/jsonschema/v6"}},
+		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "internal/nearest", "github.com/santhosh-tekuri/jsonschema/v6"}},
 		{Package: "nocloud/seed", Imports: []string{sys}},
+
+		{Package: "internal/check", Imports: []string{"metadata", "nocloud", "nocloud/schema", "golang.org/x/crypto/ssh"}},
+		{Package: "internal/config", Imports: []string{yaml11, "internal/nearest"}},
 
 		// Drivers: the format, and one engine each.
 		{Package: "internal/lru", Pure: true},
@@ -57,7 +60,7 @@ func rules() []arch.Rule {
 		// Programs.
 		{Package: "cmd/vmw-cloudinit-metadata", Logs: true, Imports: []string{
 			"internal/...", "driver/...", "metadata/...", "nocloud/...", "vmfile", "vspc", "packet", "telnet",
-			yaml, cobra, "github.com/spf13/pflag", "github.com/prometheus", sys,
+			yaml, cobra, "github.com/spf13/pflag", "github.com/prometheus", sys, "golang.org/x/term",
 		}},
 		{Package: "cmd/vmw-cloudinit-guest", Flags: true, Imports: []string{"internal/guest", "internal/tty", "packet", "nocloud/seed"},
 			Forbidden: []string{"net/http", "crypto/tls"}},
@@ -80,6 +83,7 @@ func rules() []arch.Rule {
 		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},
 		{Package: "internal/testenv/skips", Flags: true},
 		{Package: "test/..."},
+		{Package: "packaging/guest", Imports: []string{sys}},
 	}
 }
 

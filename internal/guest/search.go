@@ -43,12 +43,12 @@ func (c *Config) find(ctx context.Context) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
+	nics := awaitNICs(ctx, c.Root)
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	defer c.remind(ctx, func(since time.Duration) string {
 		return fmt.Sprintf("waiting for a metadata server on %s (%s of %s)", paths(ports), since, c.Wait)
 	})()
-	nics := NICs(c.Root)
 	answered := c.round(ctx, ports, nics)
 	for _, p := range ports {
 		if p != answered {
@@ -164,7 +164,7 @@ func (c *Config) list() (ports []*candidate, skipped []tty.Candidate, err error)
 }
 
 func (c *Config) open(p *candidate, nics []packet.NIC) error {
-	if holders := tty.Holders(c.Root, p.path); len(holders) > 0 {
+	if holders := tty.Holders(c.Root, p.path); len(holders) > 0 && !pseudo(p.path) {
 		return fmt.Errorf("%s: %w by %v%s", p.path, tty.ErrBusy, holders[0], advice(p.path, holders[0]))
 	}
 	port, err := c.Open(p.path, c.Speed)
@@ -174,6 +174,12 @@ func (c *Config) open(p *candidate, nics []packet.NIC) error {
 	p.port, p.client = port, NewClient(port)
 	p.client.Protocol, p.client.Agent, p.client.NICs = c.Protocol, c.Agent, nics
 	return nil
+}
+
+// pseudo says whether the path leads to a pseudo-terminal: whoever made it holds it open, and waits for us there.
+func pseudo(path string) bool {
+	real, err := filepath.EvalSymlinks(path)
+	return err == nil && strings.HasPrefix(real, "/dev/pts/")
 }
 
 // advice says how to get rid of a getty, which reads half of what the server says.

@@ -613,6 +613,46 @@ func TestTheServerLearnsTheNICs(t *testing.T) {
 	})
 }
 
+// At boot the NICs' drivers are loaded while this program runs: the server hears of each NIC all the same.
+func TestNICsThatComeLate(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		nic   string // where it turns up below its PCI device, after 3 s
+		class string
+		want  string
+		least time.Duration
+	}{
+		{"vmxnet3", "net/ens192", "0x020000", "[{ens192 00:50:56:00:00:01}]", 3 * time.Second},
+		{"virtio", "virtio0/net/ens192", "0x020000", "[{ens192 00:50:56:00:00:01}]", 3 * time.Second},
+		{"no driver", "", "0x028000", "[]", nicWait},
+		{"not a network card", "", "0x010802", "[]", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t, &guesttest.Server{Documents: small()}, nil)
+				m.put("sys/bus/pci/devices/0000:00:03.0/class", tc.class+"\n")
+				if tc.nic != "" {
+					time.AfterFunc(3*time.Second, func() {
+						for file, text := range map[string]string{"device/vendor": "1", "ifindex": "2", "type": "1", "address": "00:50:56:00:00:01"} {
+							m.put("sys/class/net/ens192/"+file, text+"\n")
+						}
+						m.put("sys/bus/pci/devices/0000:00:03.0/"+tc.nic+"/ifindex", "2\n")
+					})
+				}
+				started := time.Now()
+				m.run(tc.least + time.Second)
+				hellos := m.server.Hellos()
+				if len(hellos) != 1 || fmt.Sprint(hellos[0].NICs) != tc.want {
+					t.Errorf("the server heard %+v; want the NICs %s", hellos, tc.want)
+				}
+				if took := time.Since(started); took < tc.least {
+					t.Errorf("it took %v; want at least %v", took, tc.least)
+				}
+			})
+		})
+	}
+}
+
 // A bad line: bytes are dropped, doubled and flipped, the console prints in between, and the VM moves from host to
 // host. What arrives is right, or it is not written.
 func TestBadLine(t *testing.T) {

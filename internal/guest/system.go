@@ -2,14 +2,46 @@ package guest
 
 import (
 	"cmp"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"vmw-cloudinit-metadata/packet"
 )
+
+// nicWait is how long the drivers of network hardware get. They are loaded while this runs at boot, which takes a
+// second or so; hardware that has no driver must not hold up each boot for long.
+const nicWait = 10 * time.Second
+
+// awaitNICs lists the physical network interfaces as soon as all network hardware on the PCI bus has one.
+func awaitNICs(ctx context.Context, root string) []packet.NIC {
+	ctx, cancel := context.WithTimeout(ctx, nicWait)
+	defer cancel()
+	for lacksDriver(root) && pause(ctx, time.Second/20) == nil {
+	}
+	return NICs(root)
+}
+
+// lacksDriver says if a network controller has no interface yet, from /sys under root.
+func lacksDriver(root string) bool {
+	classes, _ := filepath.Glob(filepath.Join(root, "sys/bus/pci/devices/*/class")) // the pattern is good
+	for _, class := range classes {
+		const network = "0x02" // PCI's base class
+		if !strings.HasPrefix(line(class), network) {
+			continue
+		}
+		own, _ := filepath.Glob(filepath.Join(filepath.Dir(class), "net/*"))
+		virtio, _ := filepath.Glob(filepath.Join(filepath.Dir(class), "virtio*/net/*"))
+		if len(own)+len(virtio) == 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // NICs lists the physical network interfaces in kernel order, from /sys under root.
 func NICs(root string) []packet.NIC {

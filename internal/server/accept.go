@@ -20,9 +20,18 @@ const (
 	keepAliveInterval = 15 * time.Second
 	keepAliveCount    = 4
 	// sniffTimeout is how long a client may be silent before it is taken for one without TLS. A TLS client speaks
-	// first and at once.
-	sniffTimeout = 2 * time.Second
+	// first and at once; a host that waits for us to speak loses this time, which a vMotion's target has.
+	sniffTimeout = time.Second
 )
+
+// Listen listens at a TCP address, for Serve, with the keep-alive that finds dead hosts.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount,
+	}}
+	config.SetMultipathTCP(false) // no ESXi host speaks it
+	return config.Listen(ctx, "tcp", address)
+}
 
 // Serve accepts connections from ln until ctx is done, ln fails, or the server is shut down, and closes ln. The
 // connections go on.
@@ -74,9 +83,6 @@ func (s *Server) welcome(conn net.Conn) {
 	}
 	go func() {
 		defer s.leave(address)
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount})
-		}
 		conn, err := s.secure(conn)
 		if err != nil {
 			s.stats.Broken.Add(1)

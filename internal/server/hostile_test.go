@@ -132,9 +132,7 @@ func TestLimitsOnConnections(t *testing.T) {
 					closes(t, conn)
 				}
 			}
-			if got := s.Stats().Rejected.Load(); got != int64(3-tc.allowed) {
-				t.Errorf("%d rejected", got)
-			}
+			waitFor(t, func() bool { return s.Stats().Rejected.Load() == int64(3-tc.allowed) })
 			if !strings.Contains(log.String(), tc.log) {
 				t.Errorf("the log does not say why:\n%s", log)
 			}

@@ -133,6 +133,9 @@ func (s *Server) notice(ev vspc.Event) {
 	if ev.Former != "" {
 		attrs = append(attrs, "former", ev.Former)
 	}
+	if ev.DoProxy.ServiceURI != "" {
+		attrs = append(attrs, "uri", ev.DoProxy.ServiceURI)
+	}
 	if ev.Err != nil {
 		attrs = append(attrs, "reason", ev.Err)
 	}

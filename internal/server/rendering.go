@@ -75,20 +75,27 @@ type renderings struct {
 	size  int
 }
 
-// of returns the rendering of instance for vm.
-func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*rendering, error) {
+// kept returns the rendering of instance for vm if there is one already.
+func (rs *renderings) kept(vm metadata.VM, instance *metadata.Instance) *rendering {
 	key := weak.Make(instance)
 	rs.mu.Lock()
-	r := rs.byKey[key]
-	rs.mu.Unlock()
-	if r != nil && r.vm == vm {
+	defer rs.mu.Unlock()
+	if r := rs.byKey[key]; r != nil && r.vm == vm {
+		return r
+	}
+	return nil
+}
+
+// of returns the rendering of instance for vm.
+func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*rendering, error) {
+	if r := rs.kept(vm, instance); r != nil {
 		return r, nil
 	}
 	all, err := documents(vm, instance, nocloud.Options{})
 	if err != nil {
 		return nil, err
 	}
-	r = &rendering{vm: vm}
+	r := &rendering{vm: vm}
 	for i, document := range packet.Documents() {
 		if data, ok := all[document]; ok {
 			code := document.Request().Response()
@@ -96,7 +103,7 @@ func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*renderin
 			r.size += len(r.frames[i])
 		}
 	}
-	rs.keep(key, instance, r)
+	rs.keep(weak.Make(instance), instance, r)
 	return r, nil
 }
 

@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 
+	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/nocloud"
 	"vmw-cloudinit-metadata/packet"
 )
@@ -38,11 +40,11 @@ func (g *guest) hello(ctx context.Context, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.server.offers.keep(g, offer)
 	return packet.AppendFrame(nil, packet.ResponseHello, reply.Append(nil)), nil
 }
 
-// offer makes the guest's offer from what the driver has now.
+// offer makes the guest's offer from what the driver has now, and keeps it. While that is the same, and the guest says
+// the same of itself, the offer is: compressing it again at each hello would let a guest keep a processor busy.
 func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
 	vm, instance, err := g.find(ctx)
 	if err != nil {
@@ -50,14 +52,33 @@ func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
 	}
 	t := &g.transfer
 	t.mu.Lock()
-	options := nocloud.Options{NICs: t.nics}
-	compress := t.compress
+	made := making{vm, instance, t.nics, t.compress}
 	t.mu.Unlock()
-	all, err := documents(vm, instance, options)
+	if former, of := g.server.offers.of(g); former != nil && of.equal(made) {
+		return former, nil
+	}
+	all, err := documents(vm, instance, nocloud.Options{NICs: made.nics})
 	if err != nil {
 		return nil, err
 	}
-	return packet.NewOffer(all, compress)
+	offer, err := packet.NewOffer(all, made.compress)
+	if err != nil {
+		return nil, err
+	}
+	g.server.offers.keep(g, offer, made)
+	return offer, nil
+}
+
+// making is what an offer is made of.
+type making struct {
+	vm       metadata.VM
+	instance *metadata.Instance
+	nics     []nocloud.NIC
+	compress bool
+}
+
+func (m making) equal(other making) bool {
+	return m.vm == other.vm && m.instance == other.instance && m.compress == other.compress && slices.Equal(m.nics, other.nics)
 }
 
 // chunk answers REQUEST_CHUNK. An offer that is no longer kept is made again; it is as good if the data is the same.
@@ -66,7 +87,7 @@ func (g *guest) chunk(ctx context.Context, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, &packet.Error{Code: packet.BadRequest, Message: err.Error()}
 	}
-	offer := g.server.offers.of(g)
+	offer, _ := g.server.offers.of(g)
 	if offer == nil {
 		g.transfer.mu.Lock()
 		said := g.transfer.said
@@ -77,7 +98,6 @@ func (g *guest) chunk(ctx context.Context, data []byte) ([]byte, error) {
 		if offer, err = g.offer(ctx); err != nil {
 			return nil, err
 		}
-		g.server.offers.keep(g, offer)
 	}
 	chunk, err := offer.Chunk(request, 0)
 	if err != nil {
@@ -103,24 +123,30 @@ type offers struct {
 	limit int // bytes
 
 	mu      sync.Mutex
-	byGuest map[*guest]*packet.Offer
+	byGuest map[*guest]keptOffer
 	size    int
 }
 
-func (o *offers) of(g *guest) *packet.Offer {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.byGuest[g]
+type keptOffer struct {
+	*packet.Offer
+	made making
 }
 
-func (o *offers) keep(g *guest, offer *packet.Offer) {
+func (o *offers) of(g *guest) (*packet.Offer, making) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	kept := o.byGuest[g]
+	return kept.Offer, kept.made
+}
+
+func (o *offers) keep(g *guest, offer *packet.Offer, made making) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.remove(g)
 	if o.byGuest == nil {
-		o.byGuest = make(map[*guest]*packet.Offer)
+		o.byGuest = make(map[*guest]keptOffer)
 	}
-	o.byGuest[g] = offer
+	o.byGuest[g] = keptOffer{offer, made}
 	o.size += offer.Size()
 	for other := range o.byGuest { // any will do: all can be made again
 		if o.size <= o.limit {
@@ -142,8 +168,8 @@ func (o *offers) drop(g *guest) {
 }
 
 func (o *offers) remove(g *guest) {
-	if offer := o.byGuest[g]; offer != nil {
-		o.size -= offer.Size()
+	if kept, ok := o.byGuest[g]; ok {
+		o.size -= kept.Size()
 		delete(o.byGuest, g)
 	}
 }

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"vmw-cloudinit-metadata/internal/config"
+	"vmw-cloudinit-metadata/internal/nearest"
+	"vmw-cloudinit-metadata/internal/server"
+)
+
+// drainTime is how long the drivers of a former configuration stay open: longer than a request takes.
+const drainTime = time.Minute
+
+// serviceFlags are what a configuration file has services for.
+func serviceFlags() []string { return []string{"uri", "driver", "driver-opts"} }
+
+// settings are the flags that a configuration file may have.
+func settings(flags *pflag.FlagSet) []string {
+	var names []string
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "config" && f.Name != "help" && !slices.Contains(serviceFlags(), f.Name) {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+// configuration is a configuration file in use.
+type configuration struct {
+	path     string
+	settings []string
+	last     []config.Setting
+}
+
+// openConfiguration reads the file, and gives those flags its values that neither the command line nor the environment has set.
+func openConfiguration(cmd *cobra.Command, path string) (*configuration, *config.Config, error) {
+	flags := cmd.Flags()
+	for _, name := range serviceFlags() {
+		if flags.Changed(name) {
+			return nil, nil, usageErrorf("--config and --%s: the services' URIs and drivers are in the file", name)
+		}
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := &configuration{path: path, settings: settings(flags)}
+	content, err := c.read()
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	c.last = content.Settings
+	for _, setting := range content.Settings {
+		if flags.Changed(setting.Key) {
+			continue
+		}
+		for _, value := range setting.Values {
+			if err := flags.Set(setting.Key, value); err != nil {
+				return nil, nil, usageError{setting.Errorf("%s: %w", setting.Key, errors.Unwrap(err))}
+			}
+		}
+	}
+	return c, content, nil
+}
+
+func (c *configuration) read() (*config.Config, error) {
+	data, err := os.ReadFile(c.path)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	return config.Parse(c.path, data, c.settings)
+}
+
+// openServices makes the drivers of all services, or of none.
+func openServices(services []config.Service, log *slog.Logger) ([]server.Service, func(), error) {
+	var opened []server.Service
+	var closers []func()
+	closeAll := func() {
+		for _, closeOne := range closers {
+			closeOne()
+		}
+	}
+	for _, service := range services {
+		var sources []source
+		for _, driver := range service.Drivers {
+			if _, known := drivers[driver.Name]; !known {
+				closeAll()
+				return nil, nil, usageError{driver.Errorf("there is no driver %q%s", driver.Name, nearest.Hint(driver.Name, driverNames()))}
+			}
+			sources = append(sources, source{name: driver.Name, options: driver.Options, required: driver.Required, stale: driver.StaleIfError})
+		}
+		driver, closeOne, err := openSources(sources, log, func(i int, err error) error {
+			return usageError{service.Drivers[i].Errorf("options: %w", err)}
+		})
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		closers = append(closers, closeOne)
+		opened = append(opened, server.Service{URI: service.URI, Driver: driver})
+	}
+	return opened, closeAll, nil
+}
+
+// reload takes the services of the file as it is now, all or none. Settings can't change while the server runs: a file in which they
+// did is refused as well.
+func (c *configuration) reload(s *server.Server, log *slog.Logger) (closeServices func(), err error) {
+	content, err := c.read()
+	if err != nil {
+		return nil, err
+	}
+	if key := changed(c.last, content.Settings); key != "" {
+		return nil, fmt.Errorf("%s: %s has changed, which takes a restart", c.path, key)
+	}
+	services, closeServices, err := openServices(content.Services, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.SetServices(services); err != nil {
+		closeServices()
+		return nil, err
+	}
+	return closeServices, nil
+}
+
+// changed returns the first setting that differs.
+func changed(before, after []config.Setting) string {
+	values := func(settings []config.Setting, key string) []string {
+		for _, s := range settings {
+			if s.Key == key {
+				return s.Values
+			}
+		}
+		return nil
+	}
+	for _, s := range slices.Concat(before, after) {
+		if !slices.Equal(values(before, s.Key), values(after, s.Key)) {
+			return s.Key
+		}
+	}
+	return ""
+}
+
+// reloadOnSignal reloads the configuration at each SIGHUP. The function that it returns ends that, and closes the drivers: those of
+// closeServices, or of what came after them.
+func (c *configuration) reloadOnSignal(s *server.Server, closeServices func(), log *slog.Logger) (stop func()) {
+	signals, done, gone := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer close(gone)
+		former := map[*time.Timer]func(){}
+		for {
+			select {
+			case <-signals:
+			case <-done:
+				for timer, closeFormer := range former {
+					if timer.Stop() {
+						closeFormer()
+					}
+				}
+				closeServices()
+				return
+			}
+			closeNew, err := c.reload(s, log)
+			if err != nil {
+				log.Error("the configuration is not taken over; the former one stays", "error", err)
+				continue
+			}
+			former[time.AfterFunc(drainTime, closeServices)] = closeServices
+			closeServices = closeNew
+			log.Info("the configuration is taken over", "file", c.path)
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+		<-gone
+	}
+}

@@ -1,0 +1,237 @@
+package schema
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net/mail"
+	"strings"
+)
+
+const (
+	// maxUnpacked bounds what gzip may become, in bytes.
+	maxUnpacked = 16 << 20
+	// maxParts bounds the parts of a message, and maxDepth how deep messages are in messages.
+	maxParts = 256
+	maxDepth = 8
+	// mimeWindow is how far into user-data cloud-init looks for the sign of a MIME message.
+	mimeWindow = 4096
+	// maxSeen is how many problems of one document are worth a person's reading.
+	maxSeen = 50
+)
+
+// starts are how cloud-init tells what user-data is (cloudinit/handlers/__init__.py), the longer first.
+func starts() []struct{ prefix, kind string } {
+	return []struct{ prefix, kind string }{
+		{"#cloud-config-archive", "text/cloud-config-archive"},
+		{"#cloud-config-jsonp", "text/cloud-config-jsonp"},
+		{"#cloud-config", cloudConfigType},
+		{"#cloud-boothook", "text/cloud-boothook"},
+		{"#include-once", "text/x-include-once-url"},
+		{"#include", "text/x-include-url"},
+		{"#upstart-job", "text/upstart-job"},
+		{"#part-handler", "text/part-handler"},
+		{"## template: jinja", "text/jinja2"},
+		{"#!", "text/x-shellscript"},
+	}
+}
+
+const cloudConfigType = "text/cloud-config"
+
+// UserData validates user-data or vendor-data of any kind: each cloud-config in it, be it in a MIME message or
+// compressed. What is a template for cloud-init's jinja can't be validated before it is filled in, and is passed over, as are scripts
+// and all that is not cloud-config. s may be nil: then only the form is looked at.
+func (s *Schemas) UserData(data []byte) []Problem {
+	w := walker{schemas: s}
+	w.data(data, 0, 0)
+	return w.problems[:min(len(w.problems), maxSeen)]
+}
+
+type walker struct {
+	schemas  *Schemas
+	parts    int
+	problems []Problem
+}
+
+// add adds problems of a text that starts after so many lines of the document; less than 0 is for a text that is not in
+// it as it stands.
+func (w *walker) add(before int, part string, problems ...Problem) {
+	for _, p := range problems {
+		switch {
+		case p.Line > 0 && before >= 0:
+			p.Line += before
+		case p.Line > 0:
+			p.Text = fmt.Sprintf("%s (line %d, column %d of %s)", p.Text, p.Line, p.Column, part)
+			p.Line, p.Column = 0, 0
+		}
+		w.problems = append(w.problems, p)
+	}
+}
+
+func (w *walker) data(data []byte, before, depth int) {
+	if bytes.HasPrefix(data, []byte("\x1f\x8b")) {
+		unpacked, err := unpack(data)
+		if err != nil {
+			w.add(before, "", Problem{Text: "starts as gzip does, and can't be unpacked"})
+			return
+		}
+		data, before = unpacked, -1
+	}
+	if bytes.Contains(bytes.ToLower(data[:min(len(data), mimeWindow)]), []byte("mime-version:")) {
+		w.message(data, before, depth)
+		return
+	}
+	w.text(data, "", before, "the unpacked text")
+}
+
+// text validates what is no message. kind is what a message says that it is.
+func (w *walker) text(data []byte, kind string, before int, part string) {
+	found := sniff(data)
+	switch kind {
+	case "", "text/plain", "text/x-not-multipart", "application/octet-stream", "text/x-shellscript":
+		kind = found
+	}
+	switch {
+	case kind == "" && len(bytes.TrimSpace(data)) > 0:
+		w.add(before, part, Problem{Line: 1, Column: 1, Text: "is of no kind that cloud-init knows: its first line is #cloud-config, or #! with a program, or another of cloud-init's signs" + almost(data)})
+	case kind == cloudConfigType && found == "text/jinja2": // not yet filled in
+	case kind == cloudConfigType && w.schemas != nil:
+		w.add(before, part, w.schemas.CloudConfig(data)...)
+	case kind == cloudConfigType:
+		_, _, problems := decode(data)
+		w.add(before, part, problems...)
+	}
+}
+
+// sniff returns the kind of a text by its start.
+func sniff(data []byte) string {
+	head := strings.ToLower(strings.TrimLeft(string(data[:min(len(data), mimeWindow)]), " \t\r\n\v\f"))
+	for _, start := range starts() {
+		if strings.HasPrefix(head, start.prefix) {
+			return start.kind
+		}
+	}
+	return ""
+}
+
+// almost says what the first line may have been meant for.
+func almost(data []byte) string {
+	line, _, _ := strings.Cut(strings.ToLower(string(data[:min(len(data), 80)])), "\n")
+	letters := strings.Map(func(r rune) rune {
+		if r < 'a' || r > 'z' {
+			return -1
+		}
+		return r
+	}, strings.TrimPrefix(line, "\ufeff"))
+	if letters == "cloudconfig" {
+		return "; here it looks like #cloud-config, but is not written so"
+	}
+	return ""
+}
+
+// message validates the parts of a MIME message.
+func (w *walker) message(data []byte, before, depth int) {
+	message, err := mail.ReadMessage(bytes.NewReader(data))
+	if err != nil {
+		w.add(before, "", Problem{Text: "looks like a MIME message (it has MIME-Version:), and its headers can't be read"})
+		return
+	}
+	body, err := io.ReadAll(message.Body)
+	if err != nil {
+		w.add(before, "", Problem{Text: "looks like a MIME message (it has MIME-Version:), and can't be read"})
+		return
+	}
+	w.entity(message.Header.Get, body, lineOf(data, body, before), depth)
+}
+
+// lineOf returns how many lines of the document come before body, which is a part of data.
+func lineOf(data, body []byte, before int) int {
+	at := bytes.Index(data, body)
+	if before < 0 || at < 0 || len(body) == 0 {
+		return -1
+	}
+	return before + bytes.Count(data[:at], []byte("\n"))
+}
+
+// entity validates a message or a part, by its headers.
+func (w *walker) entity(header func(string) string, body []byte, before, depth int) {
+	w.parts++
+	if w.parts > maxParts || depth > maxDepth {
+		if w.parts == maxParts+1 || depth > maxDepth {
+			w.add(before, "", Problem{Text: fmt.Sprintf("has more than %d parts, or parts more than %d levels deep", maxParts, maxDepth)})
+		}
+		return
+	}
+	name := fmt.Sprintf("part %d", w.parts)
+	kind, parameters, err := mime.ParseMediaType(header("Content-Type"))
+	if err != nil {
+		kind = ""
+	}
+	if strings.HasPrefix(kind, "multipart/") {
+		w.parts--
+		reader := multipart.NewReader(bytes.NewReader(body), parameters["boundary"])
+		for first := true; ; first = false {
+			part, err := reader.NextRawPart()
+			if errors.Is(err, io.EOF) && !first {
+				return
+			}
+			if err != nil {
+				w.add(before, "", Problem{Text: "is a MIME message whose parts can't be told apart: look at the boundary, and at the line that ends the last part"})
+				return
+			}
+			content, err := io.ReadAll(part)
+			if err != nil {
+				w.add(before, "", Problem{Text: "is a MIME message that ends within a part"})
+				return
+			}
+			w.entity(part.Header.Get, content, lineOf(body, content, before), depth+1)
+		}
+	}
+	decoded, raw, err := transfer(header("Content-Transfer-Encoding"), body)
+	if err != nil {
+		w.add(before, name, Problem{Text: name + " of the MIME message is not in the encoding that it says"})
+		return
+	}
+	if !raw {
+		before = -1
+	}
+	if strings.Contains(kind, "gzip") || kind == "application/x-compress" {
+		if decoded, err = unpack(decoded); err != nil {
+			w.add(before, name, Problem{Text: name + " of the MIME message says that it is compressed, and can't be unpacked"})
+			return
+		}
+		kind, before = "", -1
+	}
+	w.text(decoded, kind, before, name)
+}
+
+// transfer undoes a Content-Transfer-Encoding; raw means that there was none.
+func transfer(encoding string, body []byte) (decoded []byte, raw bool, err error) {
+	switch strings.ToLower(strings.TrimSpace(encoding)) {
+	case "base64":
+		decoded, err = io.ReadAll(base64.NewDecoder(base64.StdEncoding, bytes.NewReader(bytes.Join(bytes.Fields(body), nil))))
+		return decoded, false, err
+	case "quoted-printable":
+		decoded, err = io.ReadAll(quotedprintable.NewReader(bytes.NewReader(body)))
+		return decoded, false, err
+	}
+	return body, true, nil
+}
+
+func unpack(data []byte) ([]byte, error) {
+	reader, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	unpacked, err := io.ReadAll(io.LimitReader(reader, maxUnpacked+1))
+	if err == nil && len(unpacked) > maxUnpacked {
+		err = errors.New("too big")
+	}
+	return unpacked, err
+}

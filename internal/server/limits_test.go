@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"vmw-cloudinit-metadata/internal/server"
 	"vmw-cloudinit-metadata/metadata"
@@ -153,6 +155,32 @@ func TestADocumentThatIsTooLarge(t *testing.T) {
 	if !strings.Contains(log.String(), "user-data") || strings.Contains(log.String(), "secret") {
 		t.Errorf("the log:\n%s", log)
 	}
+}
+
+// TestAnOfferKeepsNoInstance has a driver whose instances are its own to keep: an offer holds what the guest fetches, and
+// that is all that is counted for it.
+func TestAnOfferKeepsNoInstance(t *testing.T) {
+	var mu sync.Mutex
+	var found []weak.Pointer[metadata.Instance]
+	driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		instance := &metadata.Instance{UserData: bytes.Repeat([]byte("x"), 1<<20)}
+		mu.Lock()
+		defer mu.Unlock()
+		found = append(found, weak.Make(instance))
+		return instance, nil
+	})
+	_, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	h := boot(t, address, "web")
+	hello := packet.Hello{Versions: []int{2}, Encodings: []string{packet.Gzip}, Nonce: "n"}
+	if frame := ask(t, h, string(packet.AppendFrame(nil, packet.RequestHello, hello.Append(nil)))); frame.Code != packet.ResponseHello {
+		t.Fatalf("%s %s", frame.Code, frame.Data)
+	}
+	waitFor(t, func() bool {
+		runtime.GC()
+		mu.Lock()
+		defer mu.Unlock()
+		return len(found) == 1 && found[0].Value() == nil
+	})
 }
 
 // zoned is a connection from a link-local address.

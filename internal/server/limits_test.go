@@ -183,6 +183,69 @@ func TestAnOfferKeepsNoInstance(t *testing.T) {
 	})
 }
 
+// TestWaitingRequestsAreBounded has requests wait that carry much, twice.
+func TestWaitingRequestsAreBounded(t *testing.T) {
+	release := make(chan struct{})
+	driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		<-release
+		return &metadata.Instance{}, nil
+	})
+	s, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	h := boot(t, address, "web")
+	large := packet.AppendFrame(nil, packet.RequestReport, make([]byte, 30<<10))
+	for round := range int64(2) {
+		// The first is being answered, two wait, and the fourth is one too many.
+		for _, line := range [][]byte{[]byte("!!REQUEST_METADATA#\n"), large, large, large} {
+			if _, err := h.Write(line); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waitFor(t, func() bool { return s.Stats().Requests.Load() == 4*(round+1) })
+		if got := s.Stats().Dropped.Load(); got != round+1 {
+			t.Errorf("%d are dropped", got)
+		}
+		release <- struct{}{}
+		h.SetReadDeadline(time.Now().Add(20 * time.Second))
+		answers := packet.NewReader(h, 1<<20)
+		for _, code := range []packet.Code{packet.ResponseMetaData, packet.ResponseError, packet.ResponseError} {
+			if frame, err := answers.ReadFrame(); err != nil || frame.Code != code {
+				t.Fatalf("%s, %v", frame.Code, err)
+			}
+		}
+	}
+}
+
+// TestWaitingRequestsKeepTheirData has requests wait while others are read, into the same buffers.
+func TestWaitingRequestsKeepTheirData(t *testing.T) {
+	release := make(chan struct{})
+	driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		<-release
+		return &metadata.Instance{}, nil
+	})
+	s, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	defer close(release)
+	h := boot(t, address, "web")
+	for i := range 8 {
+		hello := packet.Hello{Versions: []int{2}, Nonce: fmt.Sprint("nonce ", i)}
+		if _, err := h.Write(packet.AppendFrame(nil, packet.RequestHello, hello.Append(nil))); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return s.Stats().Requests.Load() == int64(i+1) })
+	}
+	h.SetReadDeadline(time.Now().Add(20 * time.Second))
+	answers := packet.NewReader(h, 1<<20)
+	for i := range 8 {
+		release <- struct{}{}
+		frame, err := answers.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply, err := packet.ParseHelloReply(frame.Data); err != nil || reply.Nonce != fmt.Sprint("nonce ", i) {
+			t.Errorf("answer %d: %v, %v", i, reply, err)
+		}
+	}
+}
+
 // zoned is a connection from a link-local address.
 type zoned struct{ net.Conn }
 

@@ -80,7 +80,8 @@ type Config struct {
 
 // Receiver takes what one port's guest sends. Its methods are called one at a time.
 type Receiver interface {
-	// Receive takes the next bytes of the guest, in order, whichever host they came from. p is valid during the call.
+	// Receive takes the next bytes of the guest, in order, whichever host they came from. During the call p is valid, and
+	// may be changed.
 	// While Receive runs, no command of the host is answered: it must not block.
 	Receive(p []byte)
 	// Closed says that the port is gone, and why. Nothing is called after it.

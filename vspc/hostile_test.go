@@ -1,11 +1,16 @@
 package vspc_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,8 +164,8 @@ func TestCloseCountsWhateverElseHappens(t *testing.T) {
 		session.Close()
 		close(receiver.release)
 		synctest.Wait()
-		if receiver.closed == nil {
-			t.Error("the session is kept")
+		if !errors.Is(receiver.closed, vspc.ErrClosed) {
+			t.Errorf("the receiver was told %v", receiver.closed)
 		}
 		time.Sleep(vspc.DefaultSecretLifetime)
 	})
@@ -319,5 +324,158 @@ func TestAReplacedPortSaysWhereItWas(t *testing.T) {
 		}
 		t.Errorf("%+v", r.events)
 		r.end(t)
+	})
+}
+
+// TestShutdownAtAnyMoment plays random parts of the lives of some ports while the concentrator shuts down, and checks that
+// nothing is left.
+func TestShutdownAtAnyMoment(t *testing.T) {
+	for seed := range uint64(number(t, "VMOTION_SHUTDOWNS", 300)) {
+		inBubble(t, fmt.Sprint("seed ", seed), func(t *testing.T) {
+			r := newRoom(vspc.Config{})
+			var playing sync.WaitGroup
+			var mu sync.Mutex
+			var wires []net.Conn
+			var served sync.WaitGroup
+			connect := func() net.Conn {
+				ours, theirs := net.Pipe()
+				served.Go(func() { r.Serve(theirs) })
+				mu.Lock()
+				defer mu.Unlock()
+				wires = append(wires, ours)
+				return ours
+			}
+			sent, done := 0, 0
+			for port := range uint64(3) {
+				playing.Go(func() {
+					random := rand.New(rand.NewPCG(seed, port))
+					pause := func() { time.Sleep(time.Duration(random.IntN(100))) }
+					conf := vspc.HostConfig{Identity: vspc.Identity{Name: "vm", VCUUID: testUUID(int(port))}}
+					h := vspc.NewHost(connect(), conf)
+					go io.Copy(io.Discard, h)
+					defer func() { h.Close() }()
+					pause()
+					if h.Handshake(t.Context()) != nil {
+						return
+					}
+					for range 3 {
+						pause()
+						r.mu.Lock()
+						sessions := slices.Clone(r.sessions)
+						r.mu.Unlock()
+						for _, s := range sessions {
+							mu.Lock()
+							sent++
+							mu.Unlock()
+							s.Send(make([]byte, random.IntN(10_000)), func(error) {
+								mu.Lock()
+								defer mu.Unlock()
+								done++
+							})
+						}
+						move, err := h.Begin(t.Context(), []byte("seq"))
+						if err != nil {
+							return
+						}
+						switch random.IntN(4) {
+						case 0:
+							h.Close()
+						case 1:
+							h.Send(vspc.VMotionAbort{})
+						case 2:
+							h.Write([]byte("resumed"))
+						}
+						pause()
+						target := vspc.NewTarget(connect(), conf, move)
+						go io.Copy(io.Discard, target)
+						if target.Peer(t.Context()) != nil {
+							target.Close()
+							return
+						}
+						pause()
+						if random.IntN(4) == 0 {
+							h.Close()
+						}
+						target.Complete()
+						h.Close()
+						h = target
+					}
+				})
+			}
+			time.Sleep(time.Duration(seed))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			r.Shutdown(ctx)
+			playing.Wait()
+			served.Wait()
+			synctest.Wait()
+			for i, e := range r.ears {
+				if e.closed == nil {
+					t.Errorf("port %d is open", i)
+				}
+			}
+			if sent != done {
+				t.Errorf("%d of %d senders were told", done, sent)
+			}
+			late := r.connect(t)
+			if err := late.err(); !errors.Is(err, vspc.ErrClosed) {
+				t.Errorf("a connection after Shutdown ends with %v", err)
+			}
+			for _, w := range wires {
+				w.Close()
+			}
+		})
+	}
+}
+
+// TestWhichPortsAreOne has VMs without a VC UUID, and looks which of them replace each other.
+func TestWhichPortsAreOne(t *testing.T) {
+	a, b := testUUID(1), testUUID(2)
+	for _, tc := range []struct {
+		first, second vspc.Identity
+		same          bool
+	}{
+		{vspc.Identity{VCUUID: a, BIOSUUID: a}, vspc.Identity{VCUUID: a, BIOSUUID: b}, true},
+		{vspc.Identity{VCUUID: a, BIOSUUID: a, LocationUUID: a}, vspc.Identity{VCUUID: b, BIOSUUID: a, LocationUUID: a}, false},
+		{vspc.Identity{BIOSUUID: a, LocationUUID: a}, vspc.Identity{BIOSUUID: a, LocationUUID: a}, true},
+		{vspc.Identity{BIOSUUID: a, LocationUUID: a}, vspc.Identity{BIOSUUID: a, LocationUUID: b}, false},
+		{vspc.Identity{BIOSUUID: a, LocationUUID: a}, vspc.Identity{BIOSUUID: b, LocationUUID: a}, false},
+		{vspc.Identity{BIOSUUID: a}, vspc.Identity{BIOSUUID: a}, false},
+		{vspc.Identity{LocationUUID: a}, vspc.Identity{LocationUUID: a}, false},
+		{vspc.Identity{}, vspc.Identity{}, false},
+	} {
+		inBubble(t, fmt.Sprintf("%v and %v", tc.first, tc.second), func(t *testing.T) {
+			r := newRoom(vspc.Config{})
+			var hosts []*vspc.Host
+			for _, id := range []vspc.Identity{tc.first, tc.second} {
+				id.Name = "vm" // names tell no VM from another
+				ours, theirs := net.Pipe()
+				go r.Serve(theirs)
+				h := vspc.NewHost(ours, vspc.HostConfig{Identity: id})
+				hosts = append(hosts, h)
+				if err := h.Handshake(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			if len(r.ears) != 2 || errors.Is(r.ears[0].closed, vspc.ErrReplaced) != tc.same {
+				t.Errorf("%d ports, the first closed with %v", len(r.ears), r.ears[0].closed)
+			}
+			for _, h := range hosts {
+				h.Close()
+			}
+			r.end(t)
+		})
+	}
+}
+
+func TestOpenMayCloseThePort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &room{Concentrator: vspc.NewConcentrator(vspc.Config{Open: func(*vspc.Session) vspc.Receiver { return nil }})}
+		w := r.connect(t)
+		w.say("ff fb e8"+hostsList+doProxy+vcUUID+vmName+otherAnswer, 1<<20)
+		if err := w.err(); !errors.Is(err, vspc.ErrRefused) {
+			t.Errorf("the connection ended with %v", err)
+		}
 	})
 }

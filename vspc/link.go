@@ -69,11 +69,7 @@ func (l *link) serve() error {
 	}
 	l.fail(err)
 	err = l.reason()
-	s := l.session.Load()
-	if _, refusal := s.standing(l); refusal != nil && l.stage != lingering {
-		s.notify(l, Event{Kind: PortRefused, Err: refusal}) // the host left before it said which VM it is
-	}
-	s.lost(l, err)
+	l.session.Load().lost(l, err)
 	return err
 }
 

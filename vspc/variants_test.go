@@ -162,6 +162,15 @@ func TestIdentity(t *testing.T) {
 				t.Errorf("identity %+v", got)
 			}
 		},
+		"a VC UUID that comes too late": func(t *testing.T, r *room, w *wire) {
+			w.send(append(rest, name)...)
+			time.Sleep(vspc.DefaultIdentityGrace)
+			synctest.Wait()
+			w.send(vcUUID)
+			if err := w.err(); err != nil || r.sessions[0].Identity().VCUUID != "" {
+				t.Errorf("%v; identity %+v", err, r.sessions[0].Identity())
+			}
+		},
 		"answers in another order": func(t *testing.T, r *room, w *wire) {
 			w.send(rest[1], name, rest[0])
 			synctest.Wait()

@@ -383,6 +383,20 @@ func TestVMotionPaths(t *testing.T) {
 			if id := s.Identity(); id.VCUUID != "01234567-89ab-cdef-fedc-ba9800000000" {
 				t.Errorf("the identity is now %v", id)
 			}
+			c := r.target(t)
+			c.send(peer(b.begin("seq2")), vspc.VMotionComplete{Sequence: []byte("seq2")})
+			c.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq2")})
+			c.say("ff fa e8 50 "+strings.ReplaceAll(uuidHex, "38 39", "39 39")+"ff f0", 1<<20) // now that it has the port
+			if id := s.Identity(); c.err() != nil || id.VCUUID != "01234567-89ab-cdef-fedc-ba9800000000" {
+				t.Errorf("the identity is now %v, %v", id, c.err())
+			}
+		},
+		"BEGIN from the target": func(t *testing.T, r *room, a *wire, s *vspc.Session, secret []byte) {
+			b := r.target(t)
+			b.send(peer(secret), vspc.VMotionBegin{Sequence: []byte("too early")})
+			b.gets("", peerOK, vspc.VMotionNotNow{Sequence: []byte("too early")})
+			b.send(complete)
+			b.gets("held")
 		},
 		"the name changes on the way": func(t *testing.T, r *room, a *wire, s *vspc.Session, secret []byte) {
 			b := r.target(t)
@@ -485,11 +499,15 @@ func TestVMotionOfAPortThatIsNotOpenYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(vspc.Config{})
 		a := r.connect(t)
-		a.say("ff fb e8"+hostsList+doProxy+hello, 1<<20)
+		a.say("ff fb e8"+hostsList+doProxy, 1<<20)
+		a.guest("he")
 		a.hears()
 		secret := a.begin("seq1")
 		b := r.target(t)
-		b.send(vspc.VMotionPeer{SequenceAndSecret: secret}, vspc.VMotionComplete{Sequence: []byte("seq1")})
+		b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+		b.guest("ll")
+		b.send(vspc.VMotionComplete{Sequence: []byte("seq1")})
+		b.guest("o")
 		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
 		b.say(vcUUID+vmName+otherAnswer, 1<<20)
 		synctest.Wait()

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"vmw-cloudinit-metadata/internal/server"
 	"vmw-cloudinit-metadata/metadata"
@@ -152,6 +154,95 @@ func TestADocumentThatIsTooLarge(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "user-data") || strings.Contains(log.String(), "secret") {
 		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// TestAnOfferKeepsNoInstance has a driver whose instances are its own to keep: an offer holds what the guest fetches, and
+// that is all that is counted for it.
+func TestAnOfferKeepsNoInstance(t *testing.T) {
+	var mu sync.Mutex
+	var found []weak.Pointer[metadata.Instance]
+	driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		instance := &metadata.Instance{UserData: bytes.Repeat([]byte("x"), 1<<20)}
+		mu.Lock()
+		defer mu.Unlock()
+		found = append(found, weak.Make(instance))
+		return instance, nil
+	})
+	_, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	h := boot(t, address, "web")
+	hello := packet.Hello{Versions: []int{2}, Encodings: []string{packet.Gzip}, Nonce: "n"}
+	if frame := ask(t, h, string(packet.AppendFrame(nil, packet.RequestHello, hello.Append(nil)))); frame.Code != packet.ResponseHello {
+		t.Fatalf("%s %s", frame.Code, frame.Data)
+	}
+	waitFor(t, func() bool {
+		runtime.GC()
+		mu.Lock()
+		defer mu.Unlock()
+		return len(found) == 1 && found[0].Value() == nil
+	})
+}
+
+// TestWaitingRequestsAreBounded has requests wait that carry much, twice.
+func TestWaitingRequestsAreBounded(t *testing.T) {
+	release := make(chan struct{})
+	driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		<-release
+		return &metadata.Instance{}, nil
+	})
+	s, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	h := boot(t, address, "web")
+	large := packet.AppendFrame(nil, packet.RequestReport, make([]byte, 30<<10))
+	for round := range int64(2) {
+		// The first is being answered, two wait, and the fourth is one too many.
+		for _, line := range [][]byte{[]byte("!!REQUEST_METADATA#\n"), large, large, large} {
+			if _, err := h.Write(line); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waitFor(t, func() bool { return s.Stats().Requests.Load() == 4*(round+1) })
+		if got := s.Stats().Dropped.Load(); got != round+1 {
+			t.Errorf("%d are dropped", got)
+		}
+		release <- struct{}{}
+		h.SetReadDeadline(time.Now().Add(20 * time.Second))
+		answers := packet.NewReader(h, 1<<20)
+		for _, code := range []packet.Code{packet.ResponseMetaData, packet.ResponseError, packet.ResponseError} {
+			if frame, err := answers.ReadFrame(); err != nil || frame.Code != code {
+				t.Fatalf("%s, %v", frame.Code, err)
+			}
+		}
+	}
+}
+
+// TestWaitingRequestsKeepTheirData has requests wait while others are read, into the same buffers.
+func TestWaitingRequestsKeepTheirData(t *testing.T) {
+	release := make(chan struct{})
+	driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		<-release
+		return &metadata.Instance{}, nil
+	})
+	s, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	defer close(release)
+	h := boot(t, address, "web")
+	for i := range 8 {
+		hello := packet.Hello{Versions: []int{2}, Nonce: fmt.Sprint("nonce ", i)}
+		if _, err := h.Write(packet.AppendFrame(nil, packet.RequestHello, hello.Append(nil))); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return s.Stats().Requests.Load() == int64(i+1) })
+	}
+	h.SetReadDeadline(time.Now().Add(20 * time.Second))
+	answers := packet.NewReader(h, 1<<20)
+	for i := range 8 {
+		release <- struct{}{}
+		frame, err := answers.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply, err := packet.ParseHelloReply(frame.Data); err != nil || reply.Nonce != fmt.Sprint("nonce ", i) {
+			t.Errorf("answer %d: %v, %v", i, reply, err)
+		}
 	}
 }
 

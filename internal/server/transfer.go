@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"weak"
 
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/nocloud"
@@ -52,7 +53,7 @@ func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
 	}
 	t := &g.transfer
 	t.mu.Lock()
-	made := making{vm, instance, t.nics, t.compress}
+	made := making{vm, weak.Make(instance), t.nics, t.compress}
 	t.mu.Unlock()
 	if former, of := g.server.offers.of(g); former != nil && of.equal(made) {
 		return former, nil
@@ -72,7 +73,7 @@ func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
 // making is what an offer is made of.
 type making struct {
 	vm       metadata.VM
-	instance *metadata.Instance
+	instance weak.Pointer[metadata.Instance] // an offer does not keep it
 	nics     []nocloud.NIC
 	compress bool
 }

@@ -148,7 +148,7 @@ func (s *simulation) connect(ctx context.Context) (*simulator.Port, error) {
 
 // explain adds to an error of connecting what to do about it.
 func (s *simulation) explain(err error) error {
-	advice := ""
+	var advice string
 	switch {
 	case errors.Is(err, vspc.ErrWontProxy):
 		advice = "The server's log says why. Most often it has another --uri, or takes only ports of the other direction (its --direction)."

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -400,6 +403,48 @@ func TestNobodyThere(t *testing.T) {
 			t.Errorf("%s: %v after %s", name, err, time.Since(began))
 		}
 	}
+}
+
+// Engines that are broken as a whole: a network that swallows all, and what is no etcd.
+func TestFaults(t *testing.T) {
+	answers := map[metadatatest.Fault]func(net.Conn){
+		metadatatest.Hanging: func(conn net.Conn) { io.Copy(io.Discard, conn) },
+		metadatatest.Dying:   func(conn net.Conn) { fmt.Fprint(conn, "\x00\x00\x12\x04") },
+		metadatatest.Lying: func(conn net.Conn) {
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n"+metadatatest.Planted)
+		},
+		metadatatest.Huge: func(conn net.Conn) {
+			for {
+				if _, err := conn.Write([]byte(strings.Repeat(metadatatest.Planted, 1000))); err != nil {
+					return
+				}
+			}
+		},
+	}
+	have := slices.Collect(maps.Keys(answers))
+	metadatatest.Faults{
+		Have: have, Shared: have,
+		New: func(t *testing.T, fault metadatatest.Fault) metadata.Driver {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { listener.Close() })
+			go func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer conn.Close()
+						answers[fault](conn)
+					}()
+				}
+			}()
+			return open(t, etcd.Config{Endpoints: []string{"http://" + listener.Addr().String()}, Timeout: time.Second})
+		},
+	}.Run(t)
 }
 
 func TestClosed(t *testing.T) {

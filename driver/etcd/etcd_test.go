@@ -222,7 +222,7 @@ func testList(t *testing.T, c *cluster) {
 	}
 	c.put(t, "/list/uuid/"+uuid1, "bad: 1")
 	c.put(t, "/list/uuid/"+strings.ToUpper(uuid1), "{}")
-	c.put(t, "/list/nmae/web1", "{}")
+	c.put(t, "/list/other/web1", "{}")
 	d := open(t, etcd.Config{Endpoints: c.endpoints, Prefix: "/list/"})
 	fine := 0
 	bad := map[string]bool{}
@@ -238,7 +238,7 @@ func testList(t *testing.T, c *cluster) {
 			fine++
 		}
 	}
-	want := map[string]bool{"/list/uuid/" + uuid1: false, "/list/uuid/" + strings.ToUpper(uuid1): true, "/list/nmae/web1": true}
+	want := map[string]bool{"/list/uuid/" + uuid1: false, "/list/uuid/" + strings.ToUpper(uuid1): true, "/list/other/web1": true}
 	if fine != 250 || !reflect.DeepEqual(bad, want) {
 		t.Errorf("%d good ones, want 250; bad ones %v, want %v", fine, bad, want)
 	}

@@ -81,7 +81,7 @@ func TestDuplicates(t *testing.T) {
 		"b.yaml:5:34: error: network.config.0.mac_address: the MAC address 00:50:56:aa:bb:cc is also that of a.yaml:2:",
 		"b.yaml:5:93: error: network.config.0.subnets.0.address: the address 2001:db8::1 is also that of a.yaml:2:11",
 		"c.yaml:4:35: error: network.ethernets.a.addresses.1: the address 2001:db8::1 is also that of a.yaml:2:11",
-		"c.yaml:4:.ethernets.a.match.macaddress",
+		"c.yaml:4:128: error: network.ethernets.a.match.macaddress",
 	)
 	if errors, warnings := check.Count(c.Findings()); errors != 5 || warnings != 1 {
 		t.Errorf("%d errors and %d warnings, want 5 and 1", errors, warnings)

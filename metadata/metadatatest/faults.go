@@ -28,8 +28,12 @@ const (
 	Huge Fault = "huge"
 )
 
-// The VMs of a broken engine. It holds [GoodDocument] for both, and has its fault for the Victim alone where it can.
-const Victim, Bystander = uuidA, uuidB
+// The VMs of a broken engine, by their UUIDs. It holds [GoodDocument] for both, and has its fault for the Victim alone
+// where it can.
+const (
+	Victim    = uuidA
+	Bystander = uuidB
+)
 
 // GoodDocument is what a broken engine would answer if it were not.
 func GoodDocument() string { return document("good") }

@@ -76,7 +76,7 @@ func program(name string, b *bench, conf serverConf, address string) ([]string, 
 	command := []string{name, "run", "--uri", uri, "--driver", "file", "--driver-opts", string(options),
 		"--listen", address, "--log-level", "warn"}
 	if conf.tls {
-		command = append(command, "--tls-cert", b.certificate, "--tls-key", b.certificate)
+		command = append(command, "--tls", "offer", "--tls-cert", b.certificate, "--tls-key", b.certificate)
 	}
 	return command, nil
 }

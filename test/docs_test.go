@@ -24,20 +24,20 @@ func read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// sources returns the tests of a package.
-func sources(t *testing.T, folder string) string {
+// sources returns the Go files of folders in one piece: their tests, or all but those.
+func sources(t *testing.T, tests bool, folders ...string) string {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join("..", folder, "*_test.go"))
-	if err != nil || len(names) == 0 {
-		t.Fatalf("no tests in %s: %v", folder, err)
-	}
 	var all strings.Builder
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+	for _, folder := range folders {
+		names, err := filepath.Glob(filepath.Join("..", folder, "*.go"))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no sources in %s: %v", folder, err)
 		}
-		all.Write(text)
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") == tests {
+				all.WriteString(read(t, strings.TrimPrefix(name, "../")))
+			}
+		}
 	}
 	return all.String()
 }
@@ -56,7 +56,7 @@ func TestConformanceNamesTests(t *testing.T) {
 			folder = "vspc"
 		}
 		if packages[folder] == "" {
-			packages[folder] = sources(t, folder)
+			packages[folder] = sources(t, true, folder)
 		}
 		switch source := packages[folder]; {
 		case !strings.Contains(source, "\nfunc "+function+"("):
@@ -67,25 +67,40 @@ func TestConformanceNamesTests(t *testing.T) {
 	}
 }
 
-// TestReadmesDriverIsTheExample compares the README's driver with the one that is compiled and run.
-func TestReadmesDriverIsTheExample(t *testing.T) {
-	_, block, found := strings.Cut(read(t, "README.md"), "\n```go\n")
-	if !found {
-		t.Fatal("the README has no driver in Go")
-	}
-	block, _, _ = strings.Cut(block, "```\n")
-	if !strings.Contains(read(t, "metadata/example_test.go"), block) {
-		t.Errorf("metadata/example_test.go does not have this part of the README:\n%s", block)
+// TestReadmeShowsTheExamples compares the README's driver with the one that is compiled and run, and its data with the
+// file that the demonstration serves.
+func TestReadmeShowsTheExamples(t *testing.T) {
+	for language, file := range map[string]string{"go": "metadata/example_test.go", "yaml": "examples/metadata/web1.yaml"} {
+		_, shown, found := strings.Cut(read(t, "README.md"), "\n```"+language+"\n")
+		if shown, _, _ = strings.Cut(shown, "```\n"); !found || !strings.Contains(read(t, file), shown) {
+			t.Errorf("%s does not have this part of the README:\n%s", file, shown)
+		}
 	}
 }
 
 // block is a fenced block that begins with "```console WORD".
-var block = regexp.MustCompile("(?ms)^```console (test|server)\n(.*?)^```$")
+var block = regexp.MustCompile("(?s)\n```console (test|server)\n(.*?\n)```\n")
 
 // step is a command of a document, and what it prints there.
 type step struct {
 	server        bool
 	command, want string
+}
+
+// documents are the names of all of them.
+func documents(t *testing.T) []string {
+	t.Helper()
+	names := []string{"README.md"}
+	for _, pattern := range []string{"docs/*.md", "docs/drivers/*.md"} {
+		found, err := filepath.Glob("../" + pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no documents %s: %v", pattern, err)
+		}
+		for _, name := range found {
+			names = append(names, strings.TrimPrefix(name, "../"))
+		}
+	}
+	return names
 }
 
 func steps(document string) (steps []step) {
@@ -113,13 +128,9 @@ func TestCommandsOfTheDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documents, err := filepath.Glob("../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ran := 0
-	for _, name := range append(documents, "../README.md") {
-		todo := steps(read(t, strings.TrimPrefix(name, "../")))
+	for _, name := range documents(t) {
+		todo := steps(read(t, name))
 		ran += len(todo)
 		if len(todo) == 0 {
 			continue
@@ -172,7 +183,7 @@ func (s *shell) run(t *testing.T, step step) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("$ %s\n%v\n%s%s", step.command, err, &stdout, &stderr)
 	}
-	if got := stdout.String(); got != step.want {
+	if got := stdout.String(); strings.TrimRight(got, "\n") != strings.TrimRight(step.want, "\n") {
 		t.Errorf("$ %s\nprints\n%s\nand the document has\n%s", step.command, got, step.want)
 	}
 }
@@ -214,4 +225,54 @@ func (s *shell) serve(t *testing.T, command string) {
 	}
 	close(read)
 	t.Fatalf("$ %s\nends without listening", command)
+}
+
+// TestWordsOfTheDocuments looks for the log lines, counters, flags and variables that the documents name.
+func TestWordsOfTheDocuments(t *testing.T) {
+	operations := read(t, "docs/operations.md")
+	server := sources(t, false, "internal/server", "cmd/vmw-cloudinit-metadata", "vspc")
+	for _, line := range firstCells(operations, "## The log") {
+		for part := range strings.SplitSeq(line, "…") {
+			if part = strings.TrimSpace(part); !strings.Contains(server, part) {
+				t.Errorf("docs/operations.md: nothing logs %q", part)
+			}
+		}
+	}
+	for _, counter := range firstCells(operations, "## Counters") {
+		if !strings.Contains(server, `{"`+counter+`", &s.`) {
+			t.Errorf("docs/operations.md: there is no counter %q", counter)
+		}
+	}
+	flag := regexp.MustCompile("`--([a-z-]+)|VMW_CLOUDINIT_([A-Z_]+)")
+	for _, document := range []string{"README.md", "docs/operations.md", "docs/security.md", "docs/vsphere.md"} {
+		for _, match := range flag.FindAllStringSubmatch(read(t, document), -1) {
+			name := match[1] + strings.ToLower(strings.ReplaceAll(match[2], "_", "-"))
+			if !strings.Contains(server, `, "`+name+`", `) && !strings.Contains(server, `("`+name+`", `) && !strings.HasPrefix(name, "guest-") {
+				t.Errorf("%s: there is no flag --%s", document, name)
+			}
+		}
+	}
+}
+
+// firstCells returns what stands in backticks in the first column of the first table below a heading.
+func firstCells(document, heading string) (cells []string) {
+	_, section, _ := strings.Cut(document, "\n"+heading+"\n")
+	inTable := false
+	for line := range strings.Lines(section) {
+		row, ok := strings.CutPrefix(line, "| ")
+		if !ok {
+			if inTable && !strings.HasPrefix(line, "|") {
+				break
+			}
+			continue
+		}
+		inTable = true
+		first, _, _ := strings.Cut(row, " | ")
+		for i, part := range strings.Split(first, "`") {
+			if i%2 == 1 {
+				cells = append(cells, part)
+			}
+		}
+	}
+	return cells
 }

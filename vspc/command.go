@@ -37,8 +37,7 @@ func (l *link) command(params []byte) error {
 	if err != nil {
 		return err
 	}
-	if l.stage == lingering {
-		l.whileLingering(m)
+	if l.stage == lingering && !l.mayMove(m) {
 		return nil
 	}
 	s := l.session.Load()
@@ -74,6 +73,17 @@ func (l *link) command(params []byte) error {
 		s.notify(l, Event{Kind: UnknownCommand, Err: fmt.Errorf("%v", m.Command())})
 	}
 	return nil
+}
+
+// mayMove reports whether m is about a vMotion from a port that was refused. It is answered: an open port, whatever it
+// is for, must not keep its VM on a host.
+func (l *link) mayMove(m Message) bool {
+	switch m.(type) {
+	case VMotionBegin, VMotionAbort:
+		_, refusal := l.session.Load().standing(l)
+		return refusal != nil
+	}
+	return false
 }
 
 // ask puts the questions that the host can answer, once.
@@ -143,6 +153,9 @@ func (l *link) unanswered(command Command) error {
 
 // doProxy answers the host's wish for our service.
 func (l *link) doProxy(m DoProxy) error {
+	if s := l.session.Load(); s.isOpen(l) && s.DoProxy() != m {
+		return &ProtocolError{"DO-PROXY for another service on a port that is open"}
+	}
 	if refusal := l.concentrator.cfg.Admit(m); refusal != nil {
 		l.session.Load().admit(l, m, refusal)
 		l.sendMessage(WontProxy{})
@@ -188,22 +201,6 @@ func (l *link) forget() {
 	}
 }
 
-// whileLingering lets a VM whose port was refused be migrated all the same. Who showed a wrong secret gets nothing.
-func (l *link) whileLingering(m Message) {
-	s := l.session.Load()
-	_, refusal := s.standing(l)
-	switch m := m.(type) {
-	case VMotionBegin:
-		if refusal == nil {
-			l.sendMessage(VMotionNotNow{m.Sequence})
-			return
-		}
-		l.sendMessage(s.begin(l, m.Sequence))
-	case VMotionAbort:
-		s.abort(l)
-	}
-}
-
 // refuse keeps the connection for a while, and mute.
 func (l *link) refuse(why error) {
 	l.session.Load().notify(l, Event{Kind: PortRefused, Err: why})
@@ -211,17 +208,16 @@ func (l *link) refuse(why error) {
 }
 
 // peer takes the secret that the target of a vMotion shows. One that is wrong, used or expired gets nothing at all:
-// not even the port that the connection's other claims would give it.
+// not even the port that the connection's other claims would give it. A port that the connection has stays.
 func (l *link) peer(sequenceAndSecret []byte) {
 	s, sequence := l.concentrator.peer(l, sequenceAndSecret)
 	if s == nil {
 		l.sendMessage(UnknownSuboption2{CmdVMotionPeer})
 		own := l.session.Load()
 		own.notify(l, Event{Kind: PeerRefused})
-		if own.isOpen(l) || l.inherited { // it is somebody already, and stays that
-			return
+		if !l.inherited && !own.isOpen(l) {
+			l.setDeadline(lingering, l.concentrator.cfg.RefusedLinger)
 		}
-		l.setDeadline(lingering, l.concentrator.cfg.RefusedLinger)
 		return
 	}
 	l.inherited = true

@@ -34,6 +34,10 @@ const (
 	// maxControl is what may wait to be sent to a host beside the guest's data. A host that asks and never reads
 	// the answers is not one.
 	maxControl = 64 << 10
+	// maxAdrift is how many ports may be without a connection, because the source of a vMotion is gone and the target
+	// has not come. The source stays until the target is there, so honest hosts need few; those of a host that begins
+	// and disappears, again and again, end with their connections.
+	maxAdrift = 1024
 	// secretSize is the length of a vMotion's secret: the longest known to be used with real hosts.
 	secretSize = 8
 )
@@ -96,6 +100,7 @@ type Concentrator struct {
 	closed   bool
 	links    map[*link]struct{}
 	ports    map[portKey]*Session
+	adrift   map[*Session]struct{}          // at most maxAdrift
 	pending  map[[sha256.Size]byte]*Session // by MAC of sequence and secret: a look-up tells nothing of them by its time
 }
 
@@ -110,6 +115,7 @@ func NewConcentrator(cfg Config) *Concentrator {
 		attempts: sync.Pool{New: newAttempt},
 		links:    make(map[*link]struct{}),
 		ports:    make(map[portKey]*Session),
+		adrift:   make(map[*Session]struct{}),
 		pending:  make(map[[sha256.Size]byte]*Session),
 	}
 	c.cfg.fill()
@@ -169,7 +175,7 @@ func (c *Concentrator) Serve(conn net.Conn) error {
 }
 
 // Shutdown refuses migrations from now on, waits until what was sent to guests is handed to the network, or until ctx is done,
-// and closes all connections. The caller stops sending, and stops serving new connections, before.
+// and closes all ports and connections. The caller stops sending, and stops serving new connections, before.
 func (c *Concentrator) Shutdown(ctx context.Context) error {
 	c.mu.Lock()
 	c.draining = true
@@ -187,14 +193,17 @@ func (c *Concentrator) Shutdown(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	c.closed = true
-	links := slices.Collect(maps.Keys(c.links))
-	parked := slices.Collect(maps.Values(c.pending))
+	links := make([]*link, 0, len(c.links))
+	for l := range c.links {
+		links = append(links, l)
+	}
+	adrift := slices.Collect(maps.Keys(c.adrift))
 	c.mu.Unlock()
 	for _, l := range links {
 		l.fail(ErrClosed)
 	}
-	for _, s := range parked {
-		s.end(ErrClosed)
+	for _, s := range adrift {
+		s.finish(ErrClosed)
 	}
 	return err
 }
@@ -217,6 +226,25 @@ func (c *Concentrator) unregister(s *Session, key portKey) {
 	if c.ports[key] == s {
 		delete(c.ports, key)
 	}
+}
+
+// setAdrift lets s be without a connection until a vMotion's target comes for it. It returns false if none will, or
+// if there are too many such sessions.
+func (c *Concentrator) setAdrift(s *Session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining || len(c.adrift) >= maxAdrift {
+		return false
+	}
+	c.adrift[s] = struct{}{}
+	return true
+}
+
+// moor takes setAdrift back.
+func (c *Concentrator) moor(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.adrift, s)
 }
 
 func (c *Concentrator) isDraining() bool {

@@ -48,6 +48,6 @@ type Event struct {
 	Remote net.Addr
 	// Err is the reason, where there is one.
 	Err error
-	// Former is what is no more: the VM's name with PortRenamed, the address of its host with PortReplaced.
+	// Former is the name that PortRenamed changed, or the address that PortReplaced's port had.
 	Former string
 }

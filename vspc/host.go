@@ -64,8 +64,8 @@ type HostVariant struct {
 
 // What ends a Host's talk with the proxy, by errors.Is.
 var (
-	// ErrNotProxy says that the other end speaks telnet, and refuses VMware's option.
-	ErrNotProxy = errors.New("not a virtual serial port concentrator (it refuses telnet option 232)")
+	// ErrNotProxy says that the other end refuses VMware's option: it is something else, or wants TLS first.
+	ErrNotProxy = errors.New("the other end refuses telnet option 232")
 	// ErrWontProxy is the proxy's WONT-PROXY: it does not serve this direction or service URI.
 	ErrWontProxy = errors.New("the proxy refuses this port (WONT-PROXY)")
 	// ErrNotNow is the proxy's VMOTION-NOTNOW: the VM stays where it is.
@@ -189,7 +189,7 @@ func (h *Host) open() {
 		}
 		words = h.options.Enable(words, telnet.Remote, telnet.Echo)
 	}
-	h.queue(words)
+	h.queue(h.introduce(words))
 	h.mu.Unlock()
 	h.startReading()
 }

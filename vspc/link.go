@@ -64,6 +64,9 @@ func newLink(c *Concentrator, conn net.Conn) *link {
 // serve reads the connection to its end.
 func (l *link) serve() error {
 	err := l.run()
+	if _, refusal := l.session.Load().standing(l); refusal != nil && l.stage == identifying {
+		l.refuse(refusal) // it hung up before it said which VM it has
+	}
 	l.fail(err)
 	err = l.reason()
 	s := l.session.Load()
@@ -224,12 +227,15 @@ func (l *link) startTLS(early []byte) error {
 	if !l.options.Enabled(telnet.Remote, telnet.Authentication) || l.secure || l.concentrator.cfg.TLS == nil {
 		return &ProtocolError{"TLS was started without being agreed on"}
 	}
+	if l.stage != identifying { // others may be writing
+		return &ProtocolError{"TLS was started too late"}
+	}
+	l.conn.SetWriteDeadline(time.Now().Add(l.concentrator.cfg.IdentifyTimeout))
 	l.send(telnet.AppendSubnegotiation(nil, telnet.Authentication, []byte{authReply, authSSL, 0, sslAccepted}))
 	l.kick()
 	if err := l.flush(); err != nil {
 		return err
 	}
-	l.conn.SetWriteDeadline(time.Now().Add(l.concentrator.cfg.IdentifyTimeout))
 	conn := tls.Server(&prefixedConn{Conn: l.conn, prefix: bytes.Clone(early)}, l.concentrator.cfg.TLS)
 	if err := conn.Handshake(); err != nil {
 		return fmt.Errorf("vspc: TLS handshake: %w", err)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -33,6 +34,7 @@ type Session struct {
 	first   outgoing // what is on its way to the guest, and behind it the rest
 	rest    []outgoing
 	writer  *link         // has taken a part of first, and will say what became of it
+	ending  error         // why the session's owner closes it, or the Concentrator
 	ended   error         // why the session is closed
 	nothing chan struct{} // closed when nothing is on its way; made by those who wait for it
 }
@@ -294,7 +296,7 @@ func (s *Session) tryOpen(l *link, enough bool) (bool, error) {
 	s.mu.Unlock()
 
 	if former := s.concentrator.register(s, key); former != nil {
-		former.notify(l, Event{Kind: PortReplaced, Former: former.host()})
+		former.notify(l, Event{Kind: PortReplaced, Former: former.where()})
 		former.end(ErrReplaced)
 	}
 	receiver := s.concentrator.cfg.Open(s)
@@ -338,21 +340,21 @@ func (s *Session) learned(l *link, q question, value string) error {
 	return nil
 }
 
-// isOpen reports whether the session is open, and l its connection.
-func (s *Session) isOpen(l *link) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.active == l && s.phase == open
-}
-
-// host returns the address of the host that the port is connected to; "" if it is to none.
-func (s *Session) host() string {
+// where returns the address of the session's host; "" if it is between two.
+func (s *Session) where() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active == nil || s.active.remote == nil {
 		return ""
 	}
 	return s.active.remote.String()
+}
+
+// isOpen reports whether the session is open, and l its connection.
+func (s *Session) isOpen(l *link) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active == l && s.phase == open
 }
 
 // key is what tells the port from others; its vm is empty if nothing does. It is called with mu held.
@@ -383,6 +385,7 @@ func (s *Session) begin(l *link, sequence []byte) Message {
 		return VMotionNotNow{m.sequence()}
 	}
 	former := s.move
+	again := former != nil && former.holding // else the guest has spoken since, and that one is over
 	s.move = m
 	m.expiry = time.AfterFunc(c.cfg.SecretLifetime, func() { s.expire(m) })
 	s.mu.Unlock()
@@ -390,12 +393,20 @@ func (s *Session) begin(l *link, sequence []byte) Message {
 	c.expect(m.sequenceAndSecret, s)
 	kind := MoveBegun
 	if former != nil {
-		former.drop(c, ErrMoveEnded)
+		former.drop(c, errMoveReplaced)
+	}
+	if again {
 		kind = MoveReplaced
 	}
 	s.notify(l, Event{Kind: kind})
 	return VMotionGoAhead{m.sequenceAndSecret}
 }
+
+var (
+	errMoveReplaced = fmt.Errorf("%w: its source has begun another one", ErrMoveEnded)
+	errMoveAborted  = fmt.Errorf("%w: its source has aborted it", ErrMoveEnded)
+	errMoveExpired  = fmt.Errorf("%w: it was not completed in time", ErrMoveEnded)
+)
 
 // drop ends a vMotion that is no longer a session's.
 func (m *move) drop(c *Concentrator, why error) {
@@ -410,11 +421,15 @@ func (m *move) drop(c *Concentrator, why error) {
 func (c *Concentrator) peer(l *link, sequenceAndSecret []byte) (s *Session, sequence []byte) {
 	own := l.session.Load()
 	own.mu.Lock()
-	fresh := own.phase == opening && own.move == nil
-	own.mu.Unlock()
-	if !fresh {
+	switch m := own.move; {
+	case m != nil && m.candidate == l && subtle.ConstantTimeCompare(m.sequenceAndSecret, sequenceAndSecret) == 1:
+		own.mu.Unlock()
+		return own, m.sequence() // it asks again
+	case own.active != l || own.phase != opening || m != nil:
+		own.mu.Unlock()
 		return nil, nil
 	}
+	own.mu.Unlock()
 	s = c.redeem(sequenceAndSecret)
 	if s == nil || s == own {
 		return nil, nil
@@ -422,10 +437,11 @@ func (c *Concentrator) peer(l *link, sequenceAndSecret []byte) (s *Session, sequ
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.move
-	if s.phase == closed || m == nil || m.peered || subtle.ConstantTimeCompare(m.sequenceAndSecret, sequenceAndSecret) != 1 {
+	if s.phase == closed || s.ending != nil || m == nil || m.peered || subtle.ConstantTimeCompare(m.sequenceAndSecret, sequenceAndSecret) != 1 {
 		return nil, nil
 	}
 	m.peered, m.candidate, m.holding = true, l, true
+	c.moor(s)
 	l.session.Store(s)
 	return s, m.sequence()
 }
@@ -437,7 +453,7 @@ func (s *Session) complete(l *link, sequence []byte) bool {
 
 	s.mu.Lock()
 	m := s.move
-	if s.phase == closed || m == nil || m.candidate != l || !bytes.Equal(m.sequence(), sequence) {
+	if s.phase == closed || s.ending != nil || m == nil || m.candidate != l || !bytes.Equal(m.sequence(), sequence) {
 		s.mu.Unlock()
 		return false
 	}
@@ -470,9 +486,12 @@ func (s *Session) abort(l *link) {
 		return
 	}
 	s.move = nil
+	resumed := !m.holding
 	s.mu.Unlock()
-	m.drop(s.concentrator, ErrMoveEnded)
-	s.notify(l, Event{Kind: MoveAborted})
+	m.drop(s.concentrator, errMoveAborted)
+	if !resumed {
+		s.notify(l, Event{Kind: MoveAborted})
+	}
 	l.kick()
 }
 
@@ -485,44 +504,57 @@ func (s *Session) expire(m *move) {
 	}
 	s.move = nil
 	l := s.active
+	resumed := !m.holding
 	s.mu.Unlock()
-	m.drop(s.concentrator, ErrMoveEnded)
+	m.drop(s.concentrator, errMoveExpired)
+	if !resumed {
+		s.notify(l, Event{Kind: MoveExpired})
+	}
 	if l == nil {
 		s.finish(ErrMoveExpired)
 		return
 	}
-	s.notify(l, Event{Kind: MoveExpired})
 	l.kick()
 }
 
 // lost says that l is gone. The session is over, unless a vMotion can bring it another connection.
 func (s *Session) lost(l *link, err error) {
-	draining := s.concentrator.isDraining() // then no new connection will come
 	s.mu.Lock()
 	m := s.move
-	switch {
-	case m != nil && m.candidate == l:
+	isCandidate := m != nil && m.candidate == l
+	if isCandidate {
 		m.candidate, m.early = nil, nil
-		if s.active != nil {
-			s.mu.Unlock()
-			return
-		}
-		err = ErrMoveExpired // the secret is used, so nobody else can come
-	case s.active != l:
+	}
+	if isCandidate && s.active != nil || !isCandidate && s.active != l {
 		s.mu.Unlock()
 		return
-	case m != nil && (m.candidate != nil || !m.peered && !draining) && s.phase != closed && !errors.Is(err, ErrReplaced) && !errors.Is(err, ErrClosed):
+	}
+	open := s.ending == nil && s.phase != closed && !errors.Is(err, ErrClosed)
+	if open && m != nil && (m.candidate != nil || !m.peered && s.concentrator.setAdrift(s)) {
 		s.active = nil
 		s.mu.Unlock()
 		return
 	}
+	failed := open && m != nil && m.peered // the secret is used, so nobody else can come
+	switch {
+	case s.ending != nil:
+		err = s.ending
+	case failed:
+		err = ErrMoveExpired
+	}
 	s.mu.Unlock()
+	if failed {
+		s.notify(l, Event{Kind: MoveExpired})
+	}
 	s.finish(err)
 }
 
 // end closes the connections of the session, and by that the session.
 func (s *Session) end(why error) {
 	s.mu.Lock()
+	if s.ending == nil {
+		s.ending = why
+	}
 	l := s.active
 	s.mu.Unlock()
 	if l != nil {
@@ -550,6 +582,7 @@ func (s *Session) finish(why error) {
 	}
 	s.mu.Unlock()
 
+	s.concentrator.moor(s)
 	if m != nil {
 		m.drop(s.concentrator, why)
 	}

@@ -66,6 +66,13 @@ func newRoom(cfg vspc.Config) *room {
 	return r
 }
 
+// count returns how many ports were opened.
+func (r *room) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.sessions)
+}
+
 func (r *room) kinds() (kinds []vspc.EventKind) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -136,10 +136,10 @@ func TestIdentity(t *testing.T) {
 			w.send(vcUUID)
 			time.Sleep(vspc.DefaultIdentityGrace - 1)
 			synctest.Wait()
-			if len(r.sessions) != 0 {
+			if r.count() != 0 {
 				t.Fatal("the rest was not waited for")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if len(r.sessions) != 1 || r.ears[0].String() != "early" {
 				t.Fatalf("%d sessions, %v", len(r.sessions), w.err())
@@ -510,6 +510,24 @@ func TestHostVariants(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReadComesBeforeHandshake has a host whose guest reads before its host has said a word.
+func TestReadComesBeforeHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{})
+		near, far := net.Pipe()
+		go r.Serve(far)
+		conf := vspc.HostConfig{Identity: vspc.Identity{Name: "vm"}}
+		conf.Variant.WaitForDo, conf.Variant.NoAuthentication = true, true
+		h := vspc.NewHost(near, conf)
+		var guest collector
+		go guest.drain(h)
+		synctest.Wait()
+		handshake(t, h)
+		h.Close()
+		synctest.Wait()
+	})
 }
 
 func TestSourceIsResetDuringAVMotion(t *testing.T) {

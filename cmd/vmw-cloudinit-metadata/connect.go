@@ -70,10 +70,10 @@ func (f *serverFlags) dialer() (simulator.Dialer, *tls.Config, error) {
 		}
 		return secure, nil
 	}
-	if !f.offer {
-		conf = nil
+	if f.offer {
+		return dial, conf, nil
 	}
-	return dial, conf, nil
+	return dial, nil, nil
 }
 
 // parseURI takes --connect apart if it is a URI, as an administrator has it at hand.

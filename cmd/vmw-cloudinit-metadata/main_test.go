@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"vmw-cloudinit-metadata": main})
 }
 
-// patience bounds what a script waits for. It is long: nothing depends on it but the time until a broken test fails.
+// testPatience bounds what a script waits for. It is long: nothing depends on it but the time until a broken test fails.
 const testPatience = 30 * time.Second
 
 // TestScripts runs whole commands. $EXAMPLES are the project's; beside testscript's own commands there are:

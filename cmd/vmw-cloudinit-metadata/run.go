@@ -1,12 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,14 +21,22 @@ import (
 
 	"vmw-cloudinit-metadata/internal/config"
 	"vmw-cloudinit-metadata/internal/server"
+	"vmw-cloudinit-metadata/internal/tlspair"
+	"vmw-cloudinit-metadata/vspc"
 )
 
-// shutdownLimit is how long answers under way may take once the server is told to end: less than the 90 s after
-// which systemd kills.
-const shutdownLimit = 10 * time.Second
+const (
+	// defaultPort is not assigned to anybody, but what concentrators usually have.
+	defaultPort = 13370
+	// shutdownLimit is how long answers under way may take once the server is told to end: less than the 90 s after
+	// which systemd kills.
+	shutdownLimit = 10 * time.Second
+	// spareFiles are open files that are no connections: listeners, the driver's, what the runtime needs.
+	spareFiles = 100
+)
 
 const runHelp = `run starts the server. It ends in order at SIGTERM or SIGINT: answers under way are finished, for 10 s at most.
-SIGUSR1 has it log its counters.
+At SIGUSR1 it logs its counters.
 
 With --config, SIGHUP reads the file again: its services and their drivers are taken over, or, if there is a mistake in it, none of
 them, and the log says why.
@@ -34,19 +47,24 @@ separated by commas there.`
 const runExample = `  vmw-cloudinit-metadata run --uri my-metadata --driver file --driver-opts '{"directory": "/etc/my-vms"}'`
 
 type runFlags struct {
-	config    string
-	uri       string
-	driver    driverFlags
-	listen    []string
-	direction *choice
-	network   networkFlags
-	logLevel  *choice
-	logFormat *choice
+	config        string
+	uri           string
+	driver        driverFlags
+	listen        []string
+	direction     *choice
+	allow         []string
+	maxAll        int
+	maxPerAddress int
+	identify      time.Duration
+	tls           tlsFlags
+	logLevel      *choice
+	logFormat     *choice
 }
 
 func newRunCommand() *cobra.Command {
 	f := runFlags{
 		direction: newChoice("client", "any"),
+		tls:       newTLSFlags(),
 		logLevel:  newChoice("info", "debug", "warn", "error"),
 		logFormat: newChoice("text", "json"),
 	}
@@ -62,9 +80,13 @@ func newRunCommand() *cobra.Command {
 	flags.StringVar(&f.config, "config", "", "configuration file: all that these flags say, and several services; SIGHUP reads it again")
 	flags.StringVar(&f.uri, "uri", "", "the port URI that the VMs' serial ports have in vSphere; any text, but the same at both ends")
 	f.driver.register(flags)
-	flags.StringSliceVar(&f.listen, "listen", []string{":13370"}, "address to listen on for ESXi hosts; may be repeated")
+	flags.StringSliceVar(&f.listen, "listen", []string{":" + strconv.Itoa(defaultPort)}, "address to listen on for ESXi hosts; may be repeated")
 	flags.Var(f.direction, "direction", `the ports' direction in vSphere; "any" also takes ports that are set to server`)
-	f.network.register(flags)
+	flags.StringSliceVar(&f.allow, "allow", nil, "network of the ESXi hosts, as 10.1.0.0/16: nobody else may connect; may be repeated")
+	flags.IntVar(&f.maxAll, "max-connections", 0, "the most connections at once; 0 for as many as there may be open files")
+	flags.IntVar(&f.maxPerAddress, "max-connections-per-address", server.DefaultMaxPerAddress, "the most connections of one ESXi host at once; 0 for no limit")
+	flags.DurationVar(&f.identify, "identify-timeout", vspc.DefaultIdentifyTimeout, "how long a connection may take to say which VM it is")
+	f.tls.register(flags)
 	flags.Var(f.logLevel, "log-level", "the least that is logged")
 	flags.Var(f.logFormat, "log-format", "how it is logged, to stderr")
 	fromEnvironment(cmd)
@@ -72,7 +94,7 @@ func newRunCommand() *cobra.Command {
 }
 
 func (f *runFlags) run(cmd *cobra.Command) error {
-	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
+	ctx := cmd.Context()
 	var file *configuration
 	var content *config.Config
 	if f.config != "" {
@@ -83,39 +105,46 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	} else if f.uri == "" {
 		return usageErrorf("--uri is missing: the port URI that the VMs' serial ports have in vSphere")
 	}
-	logger := f.logger(stderr)
+	if f.maxAll < 0 || f.maxPerAddress < 0 {
+		return usageErrorf("--max-connections and --max-connections-per-address must be 0 (no limit) or more")
+	}
+	allow, err := networks(f.allow)
+	if err != nil {
+		return err
+	}
+	logger := f.logger(cmd.ErrOrStderr())
+	pair, tlsConfig, err := f.tls.load(logger)
+	if err != nil {
+		return err
+	}
 	services, closeServices, err := f.services(content, logger)
 	if err != nil {
 		return err
 	}
 	closeDrivers := sync.OnceFunc(closeServices)
 	defer closeDrivers()
-	cfg := server.Config{
-		Services:     services,
-		AnyDirection: f.direction.value == "any",
-		Logger:       logger,
-	}
-	pair, err := f.network.apply(&cfg, logger)
-	if err != nil {
-		return err
-	}
-	s, err := server.New(cfg)
+	s, err := server.New(server.Config{
+		Services:        services,
+		AnyDirection:    f.direction.value == "any",
+		Logger:          logger,
+		Allow:           allow,
+		MaxConnections:  f.maxAll,
+		MaxPerAddress:   cmp.Or(f.maxPerAddress, -1),
+		IdentifyTimeout: f.identify,
+		TLS:             tlsConfig,
+		RequireTLS:      f.tls.mode.value == tlsRequire,
+	})
 	if err != nil {
 		return usageError{err}
 	}
-	listeners, err := listen(f.listen)
+	listeners, err := listen(ctx, f.listen)
 	if err != nil {
 		return err
 	}
 	if file != nil {
 		defer file.reloadOnSignal(s, closeDrivers, logger)()
 	}
-	for _, l := range listeners {
-		for _, service := range f.describe(content) {
-			logger.Info("listening", "address", l.Addr().String(), "uri", service.uri, "driver", service.driver, "version", versionText())
-		}
-	}
-	f.network.announce(listeners, pair, logger)
+	f.announce(logger, listeners, f.describe(content), pair)
 	if err := notifySystemd("READY=1"); err != nil {
 		logger.Warn("can't tell systemd that the server is ready", "error", err)
 	}
@@ -151,11 +180,33 @@ func (f *runFlags) describe(content *config.Config) []described {
 	return all
 }
 
+// announce logs what an administrator needs at the start.
+func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, services []described, pair *tlspair.Pair) {
+	local, direction := true, "client"
+	if f.direction.value != direction {
+		direction = "client or server"
+	}
+	for _, l := range listeners {
+		logger.Info("listening", "address", l.Addr().String(), "version", versionText())
+		for _, service := range services {
+			logger.Info("the ports' settings in vSphere", "driver", service.driver, "service-uri", service.uri,
+				"direction", direction, "proxy-uri", proxyURI(l.Addr(), pair))
+		}
+		tcp, ok := l.Addr().(*net.TCPAddr)
+		local = local && ok && tcp.IP.IsLoopback()
+	}
+	if len(f.allow) == 0 && !local {
+		logger.Warn("whoever reaches this port can claim to be any VM and gets its data; give --allow the network of the ESXi hosts")
+	}
+	if files := raiseFileLimit(); files > spareFiles {
+		logger.Info("room for serial ports", "ports", files-spareFiles, "limit", "open files (LimitNOFILE=, ulimit -Hn)")
+	}
+}
+
 // serve serves until ctx is done or a listener fails, and shuts down.
 func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logger *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	logCountersOnSignal(ctx, s, logger)
 	failures := make(chan error, len(listeners))
 	for _, l := range listeners {
 		go func() {
@@ -163,7 +214,7 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 			cancel()
 		}()
 	}
-	<-ctx.Done()
+	showCounters(ctx, s, logger)
 	_ = notifySystemd("STOPPING=1") // it was told that we are ready, or nobody listens
 	logger.Info("stopping; answers under way are finished first", "limit", shutdownLimit)
 	limited, release := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
@@ -175,27 +226,60 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 	for range listeners {
 		err = errors.Join(err, <-failures)
 	}
-	logger.LogAttrs(ctx, slog.LevelInfo, "counters", s.Stats().Attrs()...)
-	if err == nil {
-		logger.Info("stopped")
-	}
+	logCounters(logger, s, "stopped")
 	return err
 }
 
+// showCounters logs them whenever somebody asks, until ctx is done.
+func showCounters(ctx context.Context, s *server.Server, logger *slog.Logger) {
+	asked := make(chan os.Signal, 1)
+	onStatsSignal(asked)
+	defer signal.Stop(asked)
+	for {
+		select {
+		case <-asked:
+			logCounters(logger, s, "counters")
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func logCounters(logger *slog.Logger, s *server.Server, message string) {
+	logger.LogAttrs(context.Background(), slog.LevelInfo, message, s.Stats().Attrs()...)
+}
+
 func (f *runFlags) logger(w io.Writer) *slog.Logger {
-	var options slog.HandlerOptions
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel.value)); err == nil {
-		options.Level = level
-	}
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	options := &slog.HandlerOptions{Level: levels[f.logLevel.value]}
 	if f.logFormat.value == "json" {
-		return slog.New(slog.NewJSONHandler(w, &options))
+		return slog.New(slog.NewJSONHandler(w, options))
 	}
-	return slog.New(slog.NewTextHandler(w, &options))
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// networks reads --allow. An address alone is a network of one.
+func networks(texts []string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range texts {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			address, alone := netip.ParseAddr(text)
+			if alone != nil {
+				return nil, usageErrorf("--allow %q: not a network, as in 10.1.0.0/16 or fd00:1::/32", text)
+			}
+			network = netip.PrefixFrom(address, address.BitLen())
+		}
+		if network != network.Masked() {
+			return nil, usageErrorf("--allow %s: did you mean %v?", text, network.Masked())
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
 }
 
 // listen opens all addresses, or none.
-func listen(addresses []string) (listeners []net.Listener, err error) {
+func listen(ctx context.Context, addresses []string) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range listeners {
@@ -207,7 +291,7 @@ func listen(addresses []string) (listeners []net.Listener, err error) {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return listeners, usageErrorf("--listen %q: it must be host:port, or :port for all of this machine's addresses", address)
 		}
-		l, err := net.Listen("tcp", address)
+		l, err := server.Listen(ctx, address)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			return listeners, fmt.Errorf("--listen %s: another program listens there already; 'ss -ltnp' shows which", address)

@@ -153,7 +153,7 @@ func (s *simulation) explain(err error) error {
 	case errors.Is(err, vspc.ErrWontProxy):
 		advice = "The server's log says why. Most often it has another --uri, or takes only ports of the other direction (its --direction)."
 	case errors.Is(err, vspc.ErrNotProxy):
-		advice = "Something else listens there. Is the port number right?"
+		advice = "It is no serial port concentrator, or one that demands encryption. Is the port number right? Does it take --tls?"
 	case errors.Is(err, context.DeadlineExceeded):
 		advice = "Is there a server, and does it expect TLS where this end has none, or the other way round?"
 	case errors.Is(err, io.EOF):

@@ -57,6 +57,15 @@ func (d *Driver) remember(vm metadata.VM, directory stamp, own, defaults *read, 
 	d.cache.remember(vm, f)
 }
 
+// Recall returns what Find would return for vm, if the driver can tell that without waiting for a file system or another
+// look-up; otherwise nil.
+func (d *Driver) Recall(vm metadata.VM) *metadata.Instance {
+	if d.closed.Load() {
+		return nil
+	}
+	return d.recall(vm, true)
+}
+
 // recall returns what vm was given the last time, if nothing has changed since. With localOnly it asks only such file
 // systems as answer at once.
 func (d *Driver) recall(vm metadata.VM, localOnly bool) *metadata.Instance {

@@ -24,6 +24,15 @@ const (
 	sniffTimeout = time.Second
 )
 
+// Listen listens at a TCP address, for Serve, with the keep-alive that finds dead hosts.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount,
+	}}
+	config.SetMultipathTCP(false) // no ESXi host speaks it
+	return config.Listen(ctx, "tcp", address)
+}
+
 // Serve accepts connections from ln until ctx is done, ln fails, or the server is shut down, and closes ln. The
 // connections go on.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
@@ -67,16 +76,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) welcome(conn net.Conn) {
 	address := addressOf(conn.RemoteAddr())
 	if why := s.enter(address); why != "" {
-		conn.Close()
 		s.stats.Rejected.Add(1)
 		s.quiet.log(s.log, slog.LevelWarn, why, "connection refused: "+why, "remote", conn.RemoteAddr().String())
+		conn.Close()
 		return
 	}
 	go func() {
 		defer s.leave(address)
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount})
-		}
 		conn, err := s.secure(conn)
 		if err != nil {
 			s.stats.Broken.Add(1)
@@ -152,10 +158,10 @@ func (s *Server) allows(address netip.Addr) bool {
 	return false
 }
 
-// addressOf returns the address without its port, and an IPv4 address as one; the zero Addr if it has none.
+// addressOf returns the address without its port and zone, and an IPv4 address as one; the zero Addr if it has none.
 func addressOf(addr net.Addr) netip.Addr {
 	if tcp, ok := addr.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
+		return tcp.AddrPort().Addr().Unmap().WithZone("")
 	}
 	return netip.Addr{}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -97,6 +98,10 @@ func (g *guest) enqueue(r request) {
 	case !g.busy:
 		g.busy = true
 		g.mu.Unlock()
+		if frame := g.ready(r); frame != nil {
+			g.session.Send(frame, g.answered)
+			return
+		}
 		r.data = bytes.Clone(r.data)
 		g.start(r)
 	case len(g.waiting) == maxWaiting || g.waitingBytes+len(r.data) > maxWaitingBytes:
@@ -111,20 +116,56 @@ func (g *guest) enqueue(r request) {
 	}
 }
 
+// recaller is a driver that can tell, without waiting for anything, what Find would return now; nil if it can't.
+type recaller interface {
+	Recall(vm metadata.VM) *metadata.Instance
+}
+
+// ready returns the answer to r if there is no work left to do for it, nor anything to wait for. Most requests are
+// such: a guest asks three times for what is looked up once.
+func (g *guest) ready(r request) []byte {
+	document, ok := r.code.Document()
+	if !ok || r.err != nil {
+		return nil
+	}
+	driver, ok := g.server.driver(g.session.DoProxy().ServiceURI).(recaller)
+	if !ok {
+		return nil
+	}
+	vm := g.vm()
+	instance := driver.Recall(vm)
+	if instance == nil {
+		return nil
+	}
+	rendering := g.server.renderings.kept(vm, instance)
+	if rendering == nil {
+		return nil
+	}
+	frame := rendering.frame(document)
+	if frame != nil {
+		g.server.stats.Answers.Add(1)
+		g.logServed(r)
+	}
+	return frame
+}
+
 // start answers r in a goroutine of its own.
 func (g *guest) start(r request) {
-	g.server.requests.Add(1)
+	if !g.server.beginRequest() {
+		g.answered(net.ErrClosed)
+		return
+	}
 	go func() {
 		defer g.server.requests.Done()
 		g.session.Send(g.answer(r), g.answered)
 	}()
 }
 
-// answered is called when an answer is handed to the network, or the port is gone.
+// answered is called when an answer is handed to the network, or none will be any more.
 func (g *guest) answered(err error) {
 	g.mu.Lock()
 	if err != nil || g.closed || len(g.waiting) == 0 {
-		g.busy = false
+		g.busy, g.waiting, g.waitingBytes = false, nil, 0
 		g.mu.Unlock()
 		return
 	}
@@ -247,7 +288,7 @@ func (g *guest) failure(r request, told *packet.Error) []byte {
 
 func (g *guest) logFailure(level slog.Level, r request, code packet.ErrorCode, err error) {
 	vm := g.vm()
-	g.server.quiet.log(g.server.log, level, "request "+vm.String(), "request not answered", logged(vm), "request", r.code, "code", code, "error", err)
+	g.server.quiet.log(g.server.log, level, "request "+sayKey(vm), "request not answered", logged(vm), "request", r.code, "code", code, "error", err)
 }
 
 // logServed writes a line for a VM's first answer, and one for debugging for every answer.
@@ -256,11 +297,9 @@ func (g *guest) logServed(r request) {
 	first := !g.served
 	g.served = true
 	g.mu.Unlock()
-	level := slog.LevelDebug
-	if first {
-		level = slog.LevelInfo
-	}
-	if ctx := context.Background(); g.server.log.Enabled(ctx, level) {
-		g.server.log.Log(ctx, level, "answered", logged(g.vm()), "request", r.code)
+	if vm := g.vm(); first {
+		g.server.quiet.log(g.server.log, slog.LevelInfo, "answered "+sayKey(vm), "answered", logged(vm), "request", r.code)
+	} else if ctx := context.Background(); g.server.log.Enabled(ctx, slog.LevelDebug) {
+		g.server.log.Log(ctx, slog.LevelDebug, "answered", logged(vm), "request", r.code)
 	}
 }

@@ -338,12 +338,16 @@ func TestShutdownHasALimit(t *testing.T) {
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
+	wrap   func(net.Conn) net.Conn // what the server gets; nil means as it is
 }
 
-func newPipes() *pipes { return &pipes{make(chan net.Conn), make(chan struct{})} }
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
 
 func (p *pipes) dial() net.Conn {
 	ours, theirs := net.Pipe()
+	if p.wrap != nil {
+		theirs = p.wrap(theirs)
+	}
 	p.conns <- theirs
 	return ours
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"net"
@@ -32,7 +33,7 @@ type Stats struct {
 	Refused      atomic.Int64 // ports with another URI or direction
 	AcceptPauses atomic.Int64 // for want of file descriptors
 	Moves        atomic.Int64 // vMotions completed
-	MovesFailed  atomic.Int64 // aborted, refused, or never completed
+	MovesFailed  atomic.Int64 // refused, aborted, begun again, expired, or ended by the guest's going on at its source
 	PeersRefused atomic.Int64 // wrong, used or expired secrets
 }
 
@@ -104,23 +105,15 @@ func (s *Server) left(remote net.Addr, err error) {
 func (s *Server) notice(ev vspc.Event) {
 	level := slog.LevelInfo
 	switch ev.Kind {
-	case vspc.PortOpened:
+	case vspc.PortOpened, vspc.PortClosed:
 		level = slog.LevelDebug
-	case vspc.PortClosed:
-		level = slog.LevelDebug
-		if errors.Is(ev.Err, vspc.ErrMoveExpired) {
-			s.stats.MovesFailed.Add(1)
-			level = slog.LevelWarn
-		}
 	case vspc.PortRefused:
 		s.stats.Refused.Add(1)
 		level = slog.LevelWarn
 	case vspc.MoveCompleted:
 		s.stats.Moves.Add(1)
-	case vspc.MoveAborted, vspc.MoveRefused, vspc.MoveExpired:
+	case vspc.MoveAborted, vspc.MoveResumed, vspc.MoveRefused, vspc.MoveReplaced, vspc.MoveExpired:
 		s.stats.MovesFailed.Add(1)
-		level = slog.LevelWarn
-	case vspc.MoveResumed: // its MoveAborted or MoveExpired will count
 		level = slog.LevelWarn
 	case vspc.PeerRefused:
 		s.stats.PeersRefused.Add(1)
@@ -146,60 +139,106 @@ func (s *Server) notice(ev vspc.Event) {
 	if ev.Err != nil {
 		attrs = append(attrs, "reason", ev.Err)
 	}
-	key := ev.Kind.String() + " " + ev.Identity.VCUUID + " " + ev.Identity.Name + " " + ev.DoProxy.ServiceURI
-	s.quiet.log(s.log, level, key, ev.Kind.String(), attrs...)
+	vm := ev.Identity.VCUUID // a name can change endlessly
+	switch {
+	case vm != "":
+	case ev.Remote != nil:
+		vm = ev.Remote.String()
+	default:
+		vm = ev.Identity.Name
+	}
+	s.quiet.log(s.log, level, ev.Kind.String()+" "+vm+" "+ev.DoProxy.ServiceURI, ev.Kind.String(), attrs...)
 }
 
-// quiet writes at most one line a key in a while, so that nobody can flood the log.
+// sayKey is what lines about vm are kept apart from those about others by.
+func sayKey(vm metadata.VM) string {
+	for _, id := range []string{vm.UUID, vm.BIOSUUID} {
+		if id != "" {
+			return id
+		}
+	}
+	return vm.Name
+}
+
+// quiet writes at most one line a key in a while, and so many lines of one message, so that nobody can flood the log.
 type quiet struct {
-	mu   sync.Mutex
-	keys map[string]*silence
+	mu       sync.Mutex
+	seed     maphash.Seed
+	keys     map[uint64]*silence // by hash, since keys have names in them, which can be long
+	messages map[string]*silence // texts of ours: a few dozen
 }
 
+// silence is what was written lately, and what was not.
 type silence struct {
 	until      time.Time
+	written    int
 	suppressed int
 }
 
 const (
 	// quietFor is how long a line of one key keeps further ones back.
 	quietFor = 10 * time.Second
+	// maxLines bounds the lines of one message in that time, whatever their keys: a storm of boots still has its lines,
+	// and who claims to be ever another VM does not fill the disk.
+	maxLines = 2000
 	// maxQuietKeys bounds the memory for that: beyond, the keys whose time is over are dropped, and then all are.
 	maxQuietKeys = 1 << 14
 )
 
-// log writes the line, unless one with the same key was written lately. The next line that is written says how many
-// were not.
+// log writes the line, unless one with the same key was written lately, or too many with the same message. The next
+// line that is written says how many were not.
 func (q *quiet) log(logger *slog.Logger, level slog.Level, key, message string, attrs ...any) {
 	if !logger.Enabled(context.Background(), level) {
 		return
 	}
-	now := time.Now()
-	q.mu.Lock()
-	s := q.keys[key]
-	if s != nil && now.Before(s.until) {
-		s.suppressed++
-		q.mu.Unlock()
+	suppressed, ok := q.admit(key, message, time.Now())
+	if !ok {
 		return
 	}
-	if s == nil {
-		q.makeRoom(now)
-		s = new(silence)
-		q.keys[key] = s
-	}
-	suppressed := s.suppressed
-	*s = silence{until: now.Add(quietFor)}
-	q.mu.Unlock()
 	if suppressed > 0 {
 		attrs = append(attrs, "suppressed", suppressed)
 	}
 	logger.Log(context.Background(), level, message, attrs...)
 }
 
-func (q *quiet) makeRoom(now time.Time) {
+// admit says whether the line may be written, and how many like it were not.
+func (q *quiet) admit(key, message string, now time.Time) (suppressed int, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.keys == nil {
-		q.keys = make(map[string]*silence)
+		q.seed, q.keys, q.messages = maphash.MakeSeed(), make(map[uint64]*silence), make(map[string]*silence)
 	}
+	hash := maphash.String(q.seed, key)
+	byKey := q.keys[hash]
+	if byKey != nil && now.Before(byKey.until) {
+		byKey.suppressed++
+		return 0, false
+	}
+	byMessage := q.messages[message]
+	if byMessage == nil {
+		byMessage = new(silence)
+		q.messages[message] = byMessage
+	}
+	if !now.Before(byMessage.until) {
+		*byMessage = silence{until: now.Add(quietFor), suppressed: byMessage.suppressed}
+	}
+	if byMessage.written == maxLines {
+		byMessage.suppressed++
+		return 0, false
+	}
+	if byKey == nil {
+		q.makeRoom(now)
+		byKey = new(silence)
+		q.keys[hash] = byKey
+	}
+	suppressed = byKey.suppressed + byMessage.suppressed
+	byMessage.written++
+	byMessage.suppressed = 0
+	*byKey = silence{until: now.Add(quietFor)}
+	return suppressed, true
+}
+
+func (q *quiet) makeRoom(now time.Time) {
 	if len(q.keys) < maxQuietKeys {
 		return
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"weak"
@@ -27,9 +28,13 @@ func (r *rendering) frame(document packet.Document) []byte {
 	return nil
 }
 
-// documents returns what the protocol calls the renderings of a VM. There always is a user-data, since cloud-init takes
-// no seed without it.
-func documents(docs *nocloud.Documents) map[packet.Document][]byte {
+// documents renders instance for vm, and returns the documents by the names that the protocol has for them. There always
+// is a user-data, since cloud-init takes no seed without it.
+func documents(vm metadata.VM, instance *metadata.Instance, options nocloud.Options) (map[packet.Document][]byte, error) {
+	docs, err := nocloud.Render(vm, instance, options)
+	if err != nil {
+		return nil, err
+	}
 	all := map[packet.Document][]byte{packet.MetaData: docs.MetaData, packet.UserData: docs.UserData}
 	if docs.UserData == nil {
 		all[packet.UserData] = []byte{}
@@ -40,34 +45,57 @@ func documents(docs *nocloud.Documents) map[packet.Document][]byte {
 	if docs.NetworkConfig != nil {
 		all[packet.NetworkConfig] = docs.NetworkConfig
 	}
-	return all
+	for _, document := range packet.Documents() {
+		if size := len(all[document]); size > packet.MaxDocument {
+			return nil, tooLarge(instance, document, size)
+		}
+	}
+	return all, nil
+}
+
+// tooLarge is the error of a document that no guest takes.
+func tooLarge(instance *metadata.Instance, document packet.Document, size int) error {
+	path := map[packet.Document]string{
+		packet.MetaData: "metadata", packet.UserData: "userdata", packet.VendorData: "vendordata", packet.NetworkConfig: "network",
+	}[document]
+	problem := fmt.Sprintf("the %s has %d bytes, and a guest takes at most %d: let it fetch the rest, with #include say", document, size, packet.MaxDocument)
+	origin := ""
+	if instance.Origin != nil {
+		origin = instance.Origin.Locate(path)
+	}
+	return &metadata.DataError{Origin: origin, Path: path, Problem: problem}
 }
 
 // renderings keeps renderings for as long as the driver has the same instance, within a limit.
 type renderings struct {
 	limit int // bytes
 
-	mu      sync.Mutex
-	byKey   map[weak.Pointer[metadata.Instance]]*rendering
-	watched map[weak.Pointer[metadata.Instance]]struct{} // instances whose end forget is told of
-	size    int
+	mu    sync.Mutex
+	byKey map[weak.Pointer[metadata.Instance]]*rendering // nil for an instance whose rendering had to make room
+	size  int
+}
+
+// kept returns the rendering of instance for vm if there is one already.
+func (rs *renderings) kept(vm metadata.VM, instance *metadata.Instance) *rendering {
+	key := weak.Make(instance)
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r := rs.byKey[key]; r != nil && r.vm == vm {
+		return r
+	}
+	return nil
 }
 
 // of returns the rendering of instance for vm.
 func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*rendering, error) {
-	key := weak.Make(instance)
-	rs.mu.Lock()
-	r := rs.byKey[key]
-	rs.mu.Unlock()
-	if r != nil && r.vm == vm {
+	if r := rs.kept(vm, instance); r != nil {
 		return r, nil
 	}
-	docs, err := nocloud.Render(vm, instance, nocloud.Options{})
+	all, err := documents(vm, instance, nocloud.Options{})
 	if err != nil {
 		return nil, err
 	}
-	r = &rendering{vm: vm}
-	all := documents(docs)
+	r := &rendering{vm: vm}
 	for i, document := range packet.Documents() {
 		if data, ok := all[document]; ok {
 			code := document.Request().Response()
@@ -75,7 +103,7 @@ func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*renderin
 			r.size += len(r.frames[i])
 		}
 	}
-	rs.keep(key, instance, r)
+	rs.keep(weak.Make(instance), instance, r)
 	return r, nil
 }
 
@@ -87,13 +115,12 @@ func (rs *renderings) keep(key weak.Pointer[metadata.Instance], instance *metada
 	defer rs.mu.Unlock()
 	if rs.byKey == nil {
 		rs.byKey = make(map[weak.Pointer[metadata.Instance]]*rendering)
-		rs.watched = make(map[weak.Pointer[metadata.Instance]]struct{})
 	}
-	if former := rs.byKey[key]; former != nil {
+	former, known := rs.byKey[key]
+	switch {
+	case former != nil:
 		rs.size -= former.size
-	}
-	if _, ok := rs.watched[key]; !ok {
-		rs.watched[key] = struct{}{}
+	case !known: // one cleanup an instance, however often it is rendered
 		runtime.AddCleanup(instance, rs.forget, key)
 	}
 	rs.byKey[key] = r
@@ -102,8 +129,8 @@ func (rs *renderings) keep(key weak.Pointer[metadata.Instance], instance *metada
 		if rs.size <= rs.limit {
 			break
 		}
-		if other != key {
-			delete(rs.byKey, other)
+		if o != nil && other != key {
+			rs.byKey[other] = nil
 			rs.size -= o.size
 		}
 	}
@@ -113,9 +140,8 @@ func (rs *renderings) keep(key weak.Pointer[metadata.Instance], instance *metada
 func (rs *renderings) forget(key weak.Pointer[metadata.Instance]) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	delete(rs.watched, key)
 	if r := rs.byKey[key]; r != nil {
-		delete(rs.byKey, key)
 		rs.size -= r.size
 	}
+	delete(rs.byKey, key)
 }

@@ -90,7 +90,7 @@ type Server struct {
 	connections int
 	perAddress  map[netip.Addr]int
 	serving     sync.WaitGroup // of connections
-	requests    sync.WaitGroup
+	requests    sync.WaitGroup // begun while not stopping
 }
 
 // New checks cfg and returns a Server that listens nowhere yet.
@@ -186,8 +186,8 @@ func (s *Server) open(session *vspc.Session) vspc.Receiver {
 	return newGuest(s, session)
 }
 
-// Shutdown stops listening, and refuses migrations; waits until requests under way are answered and the answers handed
-// to the network, or until ctx is done; and closes all connections.
+// Shutdown stops listening, refuses migrations, and takes no more requests; waits until those under way are answered and
+// the answers handed to the network, or until ctx is done; and closes all connections.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
@@ -211,6 +211,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err = errors.Join(err, s.concentrator.Shutdown(ctx))
 	s.serving.Wait()
 	return err
+}
+
+// beginRequest counts a request in, unless the server is shutting down.
+func (s *Server) beginRequest() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return false
+	}
+	s.requests.Add(1)
+	return true
 }
 
 func (s *Server) isStopping() bool {

@@ -195,6 +195,25 @@ func TestRequestsInOneWriteAreAnsweredInOrder(t *testing.T) {
 	}
 }
 
+// TestRefusedPortThatHangsUp: the log has the refusal even of a host that does not wait to be asked which VM it has.
+func TestRefusedPortThatHangsUp(t *testing.T) {
+	s, address, log := start(t, server.Config{})
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := vspc.NewHost(conn, vspc.HostConfig{
+		ServiceURI: "other",
+		Variant:    vspc.HostVariant{Answer: func(vspc.Command) []vspc.Message { return nil }},
+	})
+	if err := h.Handshake(t.Context()); !errors.Is(err, vspc.ErrWontProxy) {
+		t.Fatal(err)
+	}
+	h.Close()
+	waitFor(t, func() bool { return s.Stats().Refused.Load() == 1 })
+	waitFor(t, func() bool { return strings.Contains(log.String(), `its port URI is \"other\"`) })
+}
+
 func TestRefusedPorts(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -230,7 +249,7 @@ func TestRefusedPorts(t *testing.T) {
 			if !errors.Is(err, vspc.ErrWontProxy) {
 				t.Fatalf("handshake: %v", err)
 			}
-			waitFor(t, func() bool { return s.Stats().Refused.Load() == 1 })
+			waitFor(t, func() bool { return s.Stats().Refused.Load() == 1 && strings.Contains(log.String(), "port refused") })
 			if !strings.Contains(log.String(), tc.log) || !strings.Contains(log.String(), webID) {
 				t.Errorf("the log says neither why nor which VM:\n%s", log)
 			}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -58,13 +57,13 @@ func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
 	if former, of := g.server.offers.of(g); former != nil && of.equal(made) {
 		return former, nil
 	}
-	docs, err := nocloud.Render(vm, instance, nocloud.Options{NICs: made.nics})
+	all, err := documents(vm, instance, nocloud.Options{NICs: made.nics})
 	if err != nil {
 		return nil, err
 	}
-	offer, err := packet.NewOffer(documents(docs), made.compress)
+	offer, err := packet.NewOffer(all, made.compress)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", metadata.ErrInvalid, err)
+		return nil, err
 	}
 	g.server.offers.keep(g, offer, made)
 	return offer, nil
@@ -114,7 +113,7 @@ func (g *guest) report(data []byte) ([]byte, error) {
 		return nil, &packet.Error{Code: packet.BadRequest, Message: err.Error()}
 	}
 	g.server.offers.drop(g)
-	g.server.quiet.log(g.server.log, slog.LevelInfo, "report "+g.vm().String(), "the guest reports",
+	g.server.quiet.log(g.server.log, slog.LevelInfo, "report "+sayKey(g.vm()), "the guest reports",
 		logged(g.vm()), "stage", report.Stage, "result", report.Result, "instance-id", report.InstanceID, "message", report.Message)
 	return packet.AppendFrame(nil, packet.ResponseReport, []byte("{}")), nil
 }

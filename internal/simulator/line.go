@@ -22,14 +22,17 @@ type Line struct {
 const DefaultRetry = time.Second
 
 // Carry carries bytes both ways until the program ends (nil then) or ctx is done, and closes the program and the
-// connection. While there is no connection, what the program says is lost, as on a real line.
+// connection. The program is heard once the first try to connect is over, as a VM boots with its port connected. While
+// there is no connection after that, what it says is lost, as on a real line.
 func (l *Line) Carry(ctx context.Context, program io.ReadWriteCloser) error {
 	defer program.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var mu sync.Mutex
 	var current *Port
+	tried := make(chan struct{})
 	go func() {
+		<-tried
 		buf := make([]byte, 16<<10)
 		for {
 			n, err := program.Read(buf)
@@ -45,12 +48,17 @@ func (l *Line) Carry(ctx context.Context, program io.ReadWriteCloser) error {
 			}
 		}
 	}()
-	for {
+	for first := true; ; first = false {
 		port, err := l.Connect(ctx)
 		if err == nil {
 			mu.Lock()
 			current = port
 			mu.Unlock()
+		}
+		if first {
+			close(tried)
+		}
+		if err == nil {
 			if l.Connected != nil {
 				l.Connected(port)
 			}

@@ -29,6 +29,9 @@ type Port struct {
 	closed bool
 }
 
+// refusedLinger is how long a refused host stays: it is asked which VM it has, for the server's log.
+const refusedLinger = 200 * time.Millisecond
+
 // Connect opens a connection and returns when the server has agreed to serve the port. Close ends it.
 func Connect(ctx context.Context, dial Dialer, conf vspc.HostConfig) (*Port, error) {
 	conn, err := dial(ctx)
@@ -37,6 +40,10 @@ func Connect(ctx context.Context, dial Dialer, conf vspc.HostConfig) (*Port, err
 	}
 	host := vspc.NewHost(conn, conf)
 	if err := host.Handshake(ctx); err != nil {
+		if errors.Is(err, vspc.ErrWontProxy) {
+			_ = host.SetReadDeadline(time.Now().Add(refusedLinger))
+			_, _ = host.Read(make([]byte, 1))
+		}
 		host.Close()
 		return nil, err
 	}

@@ -1,0 +1,184 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmw-cloudinit-metadata/internal/server"
+	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/packet"
+	"vmw-cloudinit-metadata/vspc"
+)
+
+// TestShutdownWhileGuestsAsk has guests that never stop asking.
+func TestShutdownWhileGuestsAsk(t *testing.T) {
+	for range 5 {
+		synctest.Test(t, func(t *testing.T) {
+			driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+				time.Sleep(time.Millisecond)
+				return &metadata.Instance{}, nil
+			})
+			s, err := server.New(server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ln := newPipes()
+			go s.Serve(t.Context(), ln)
+			var guests sync.WaitGroup
+			for i := range 4 {
+				h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: fmt.Sprint("web", i)}, ServiceURI: uri})
+				if err := h.Handshake(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				guests.Go(func() {
+					frames := packet.NewReader(h, 1<<20)
+					for range 4 {
+						h.Write([]byte("!!REQUEST_METADATA#\n"))
+					}
+					for {
+						h.Write([]byte("!!REQUEST_METADATA#\n"))
+						if _, err := frames.ReadFrame(); err != nil {
+							h.Close()
+							return
+						}
+					}
+				})
+			}
+			time.Sleep(100 * time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := s.Shutdown(ctx); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+			guests.Wait()
+		})
+	}
+}
+
+// TestALogIsNotFlooded counts the lines that hosts and guests can provoke.
+func TestALogIsNotFlooded(t *testing.T) {
+	for name, tc := range map[string]struct {
+		play func(t *testing.T, h *vspc.Host)
+		line string
+		most int
+	}{
+		"names": {func(t *testing.T, h *vspc.Host) {
+			for i := range 500 {
+				if err := h.Send(vspc.VMName{Name: fmt.Sprint("name", i)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "port renamed", 1},
+		"migrations": {func(t *testing.T, h *vspc.Host) {
+			for range 500 {
+				if err := h.Send(vspc.VMotionBegin{Sequence: []byte{1}}, vspc.VMotionAbort{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "vMotion aborted", 1},
+		"requests of a VM that is renamed": {func(t *testing.T, h *vspc.Host) {
+			for i := range 100 {
+				if err := h.Send(vspc.VMName{Name: fmt.Sprint("name", i)}); err != nil {
+					t.Fatal(err)
+				}
+				ask(t, h, "!!REQUEST_METADATA#\n")
+			}
+		}, "request not answered", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, address, log := start(t, server.Config{})
+			h := boot(t, address, "web")
+			tc.play(t, h)
+			if frame := ask(t, h, "!!REQUEST_NONSENSE#\n"); frame.Code != packet.ResponseError {
+				t.Errorf("%s", frame.Code)
+			}
+			if got := strings.Count(log.String(), tc.line); got < 1 || got > tc.most {
+				t.Errorf("%d lines of %q", got, tc.line)
+			}
+		})
+	}
+}
+
+// TestAMigrationThatEndsBreaksNothing counts a migration that fails, and looks how its target is seen to end.
+func TestAMigrationThatEndsBreaksNothing(t *testing.T) {
+	s, address, log := start(t, server.Config{})
+	h := boot(t, address, "web")
+	move, err := h.Begin(t.Context(), []byte("seq1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := vspc.NewTarget(dial(t, address), vspc.HostConfig{}, move)
+	defer target.Close()
+	if err := target.Peer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Send(vspc.VMotionAbort{}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool {
+		return strings.Contains(log.String(), "connection ended") && strings.Contains(log.String(), "vMotion aborted")
+	})
+	if s.Stats().Broken.Load() != 0 || s.Stats().MovesFailed.Load() != 1 {
+		t.Errorf("%d broken, %d failed:\n%s", s.Stats().Broken.Load(), s.Stats().MovesFailed.Load(), log)
+	}
+	again := boot(t, address, "web") // the port comes anew
+	defer again.Close()
+	waitFor(t, func() bool { return strings.Contains(log.String(), `msg="port replaced"`) })
+	if !strings.Contains(log.String(), "former=127.0.0.1:") {
+		t.Errorf("the log does not say where the port was:\n%s", log)
+	}
+}
+
+func TestADocumentThatIsTooLarge(t *testing.T) {
+	driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		return &metadata.Instance{UserData: bytes.Repeat([]byte("secret\n"), packet.MaxDocument/7+1)}, nil
+	})
+	_, address, log := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	h := boot(t, address, "web")
+	for _, request := range []packet.Code{packet.RequestHello, packet.RequestUserData} {
+		frame := ask(t, h, string(packet.AppendFrame(nil, request, (&packet.Hello{Versions: []int{2}, Nonce: "n"}).Append(nil))))
+		refused, err := packet.ParseError(frame.Data)
+		if frame.Code != packet.ResponseError || err != nil || refused.Code != packet.Invalid {
+			t.Errorf("%s is answered by %s, %v, %v", request, frame.Code, refused, err)
+		}
+	}
+	if !strings.Contains(log.String(), "user-data") || strings.Contains(log.String(), "secret") {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// zoned is a connection from a link-local address.
+type zoned struct{ net.Conn }
+
+func (zoned) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0", Port: 1}
+}
+
+func TestAllowTakesAddressesWithAZone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := server.New(server.Config{
+			Services: []server.Service{{URI: uri, Driver: metadata.DriverFunc(inventory)}},
+			Allow:    []netip.Prefix{netip.MustParsePrefix("fe80::/10")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := newPipes()
+		ln.wrap = func(c net.Conn) net.Conn { return zoned{c} }
+		go s.Serve(t.Context(), ln)
+		h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web"}, ServiceURI: uri})
+		if err := h.Handshake(t.Context()); err != nil {
+			t.Error(err)
+		}
+		h.Close()
+		s.Shutdown(t.Context())
+	})
+}

@@ -1,0 +1,99 @@
+package server
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"vmw-cloudinit-metadata/metadata"
+)
+
+func TestQuietBoundsTheLinesOfAMessage(t *testing.T) {
+	var q quiet
+	now := time.Now()
+	written := 0
+	for i := range 5 * maxLines {
+		if _, ok := q.admit(fmt.Sprint("key ", i), "message", now); ok {
+			written++
+		}
+	}
+	if written != maxLines {
+		t.Errorf("%d lines of one message", written)
+	}
+	if _, ok := q.admit("key", "another message", now); !ok {
+		t.Error("another message is kept back")
+	}
+	if suppressed, ok := q.admit("key", "message", now.Add(quietFor)); !ok || suppressed != 4*maxLines {
+		t.Errorf("later: %v, with %d suppressed", ok, suppressed)
+	}
+	if suppressed, ok := q.admit("key 1", "message", now.Add(quietFor)); !ok || suppressed != 0 {
+		t.Errorf("and then: %v, with %d suppressed", ok, suppressed)
+	}
+}
+
+func TestQuietBoundsAKey(t *testing.T) {
+	var q quiet
+	now := time.Now()
+	for i := range 5 {
+		if _, ok := q.admit("key", "message", now); ok != (i == 0) {
+			t.Errorf("line %d: %v", i, ok)
+		}
+	}
+	if _, ok := q.admit("key", "message", now.Add(quietFor-1)); ok {
+		t.Error("too early")
+	}
+	if suppressed, ok := q.admit("key", "message", now.Add(quietFor)); !ok || suppressed != 5 {
+		t.Errorf("later: %v, with %d suppressed", ok, suppressed)
+	}
+	for i := range 3 * maxQuietKeys {
+		q.admit(fmt.Sprint(i), fmt.Sprint("message ", i%100), now.Add(time.Duration(i)*time.Millisecond))
+	}
+	if len(q.keys) > maxQuietKeys {
+		t.Errorf("%d keys", len(q.keys))
+	}
+}
+
+// TestRenderingsTakeTurns has more renderings than there is room for.
+func TestRenderingsTakeTurns(t *testing.T) {
+	vm := metadata.VM{Name: "web"}
+	instances := []*metadata.Instance{{UserData: make([]byte, 1000)}, {UserData: make([]byte, 1000)}, {UserData: make([]byte, 1000)}}
+	rs := renderings{limit: 4000}
+	for range 10 {
+		for _, instance := range instances {
+			if _, err := rs.of(vm, instance); err != nil {
+				t.Fatal(err)
+			}
+			size := 0
+			for _, r := range rs.byKey {
+				if r != nil {
+					size += r.size
+				}
+			}
+			if size != rs.size || size > rs.limit || size == 0 {
+				t.Fatalf("%d bytes are kept, %d by our count", size, rs.size)
+			}
+		}
+	}
+	first, _ := rs.of(vm, instances[0])
+	if again, _ := rs.of(vm, instances[0]); again != first {
+		t.Error("what is kept is not used")
+	}
+	if other, _ := rs.of(metadata.VM{Name: "db"}, instances[0]); other == first || other.vm.Name != "db" {
+		t.Error("a VM gets another's rendering")
+	}
+	runtime.KeepAlive(instances)
+	instances = nil
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		runtime.GC()
+		rs.mu.Lock()
+		left, size := len(rs.byKey), rs.size
+		rs.mu.Unlock()
+		if left == 0 && size == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d renderings with %d bytes outlive their instances", left, size)
+		}
+	}
+}

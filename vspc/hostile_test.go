@@ -1,0 +1,323 @@
+package vspc_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vmw-cloudinit-metadata/telnet"
+	"vmw-cloudinit-metadata/vspc"
+)
+
+// startOfTLS is the host's IS SSL START.
+var startOfTLS = telnet.AppendSubnegotiation(nil, telnet.Authentication, []byte{0, 7, 0, 1})
+
+// TestTLSIsNotStartedOnAnOpenPort has a host that starts TLS when the guest's data flows already.
+func TestTLSIsNotStartedOnAnOpenPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{TLS: new(tls.Config)})
+		w := r.connect(t)
+		w.say("ff fb 25 ff fb e8"+hostsList+doProxy+vcUUID+vmName+otherAnswer, 1<<20)
+		w.hears()
+		go func() {
+			for range 100 {
+				r.sessions[0].Send([]byte("data"), nil)
+			}
+		}()
+		w.conn.Write(startOfTLS)
+		time.Sleep(time.Second)
+		if _, ok := errors.AsType[*vspc.ProtocolError](w.err()); !ok {
+			t.Errorf("the connection ended with %v", w.err())
+		}
+		r.end(t)
+	})
+}
+
+// TestAHostThatStartsTLSAndDoesNotRead checks that it is not kept longer than any other that is not identified.
+func TestAHostThatStartsTLSAndDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{TLS: new(tls.Config)})
+		ours, theirs := net.Pipe()
+		ended := make(chan error, 1)
+		go func() { ended <- r.Serve(theirs) }()
+		ours.Write(append(telnet.AppendNegotiation(nil, telnet.WILL, telnet.Authentication), startOfTLS...))
+		time.Sleep(vspc.DefaultIdentifyTimeout + time.Second)
+		synctest.Wait()
+		select {
+		case <-ended:
+		default:
+			t.Error("the connection is kept")
+		}
+		ours.Close()
+	})
+}
+
+// TestPortsWithoutAHostAreBounded has a host that begins migrations, and disappears each time.
+func TestPortsWithoutAHostAreBounded(t *testing.T) {
+	const many = 1100
+	for name, open := range map[string]bool{"open": true, "not open": false} {
+		inBubble(t, name, func(t *testing.T) {
+			r := newRoom(vspc.Config{})
+			connect := func(newHost func(net.Conn) *vspc.Host) *vspc.Host {
+				ours, theirs := net.Pipe()
+				go r.Serve(theirs)
+				return newHost(ours)
+			}
+			var moves []vspc.VMotion
+			for i := range many {
+				conf := vspc.HostConfig{Identity: vspc.Identity{Name: "vm", VCUUID: testUUID(i)}}
+				conf.Variant.NoAuthentication, conf.Variant.NoDoProxy = true, !open
+				h := connect(func(c net.Conn) *vspc.Host { return vspc.NewHost(c, conf) })
+				if err := h.Handshake(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				move, err := h.Begin(t.Context(), []byte{1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.Close()
+				moves = append(moves, move)
+			}
+			synctest.Wait()
+			kept := 0
+			for _, move := range moves {
+				h := connect(func(c net.Conn) *vspc.Host { return vspc.NewTarget(c, vspc.HostConfig{}, move) })
+				if h.Peer(t.Context()) == nil {
+					kept++
+				}
+				h.Close()
+				synctest.Wait()
+			}
+			if kept < many/2 || kept == many {
+				t.Errorf("%d of %d ports without a connection were kept", kept, many)
+			}
+			r.end(t)
+		})
+	}
+}
+
+// TestShutdownEndsPortsWithoutAHost has one whose source is gone, and whose target has not come.
+func TestShutdownEndsPortsWithoutAHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{})
+		a := r.source(t)
+		a.begin("seq1")
+		var sent error
+		r.sessions[0].Send([]byte("held"), func(err error) { sent = err })
+		a.close()
+		r.end(t)
+		if !errors.Is(r.ears[0].closed, vspc.ErrClosed) || !errors.Is(sent, vspc.ErrClosed) {
+			t.Errorf("the receiver was told %v, and the sender %v", r.ears[0].closed, sent)
+		}
+	})
+}
+
+func testUUID(i int) string {
+	const digits = "0123456789abcdef"
+	id := []byte("42133800-0a6a-b9b4-b647-3007991cf1d6")
+	for at := 7; at > 3; at-- {
+		id[at] = digits[i&15]
+		i >>= 4
+	}
+	return string(id)
+}
+
+// stuck is a receiver that takes its time.
+type stuck struct {
+	ears
+	release chan struct{}
+}
+
+func (s *stuck) Receive(p []byte) {
+	s.ears.Receive(p)
+	<-s.release
+}
+
+// TestCloseCountsWhateverElseHappens closes a session whose connection is broken already, and whose migration could
+// bring it another.
+func TestCloseCountsWhateverElseHappens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var session *vspc.Session
+		receiver := &stuck{release: make(chan struct{})}
+		c := vspc.NewConcentrator(vspc.Config{Open: func(s *vspc.Session) vspc.Receiver {
+			session = s
+			return receiver
+		}})
+		r := &room{Concentrator: c}
+		w := r.source(t)
+		w.begin("seq1")
+		session.Send([]byte("held"), nil)
+		w.conn.Write([]byte("the VM goes on")) // and what is held is sent, to nobody
+		w.conn.Close()
+		synctest.Wait()
+		session.Close()
+		close(receiver.release)
+		synctest.Wait()
+		if receiver.closed == nil {
+			t.Error("the session is kept")
+		}
+		time.Sleep(vspc.DefaultSecretLifetime)
+	})
+}
+
+// TestCloseMeetsComplete closes a session at the moment at which its target completes.
+func TestCloseMeetsComplete(t *testing.T) {
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRoom(vspc.Config{})
+			a := r.source(t)
+			secret := a.begin("seq1")
+			b := r.target(t)
+			b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+			a.close()
+			go r.sessions[0].Close()
+			b.conn.Write(vspc.Append(nil, vspc.VMotionComplete{Sequence: []byte("seq1")}))
+			synctest.Wait()
+			if r.ears[0].closed == nil || b.err() == nil {
+				t.Errorf("receiver closed with %v, connection with %v", r.ears[0].closed, b.err())
+			}
+			b.close()
+		})
+	}
+}
+
+func TestPeerOutOfPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const seq = "seq1"
+		ok := vspc.VMotionPeerOK{Sequence: []byte(seq)}
+		refused := vspc.UnknownSuboption2{Unknown: vspc.CmdVMotionPeer}
+		r := newRoom(vspc.Config{})
+		a := r.source(t)
+		peer := vspc.VMotionPeer{SequenceAndSecret: a.begin(seq)}
+		b := r.target(t)
+		b.send(peer)
+		b.gets("", ok)
+		b.send(peer) // it asks again
+		b.gets("", ok)
+		b.send(vspc.VMotionPeer{SequenceAndSecret: []byte("other")})
+		b.gets("", refused)
+		b.send(vspc.VMotionComplete{Sequence: []byte(seq)})
+		b.send(peer)
+		b.gets("", refused)
+		b.guest("here")
+		synctest.Wait()
+		time.Sleep(2 * vspc.DefaultRefusedLinger)
+		r.sessions[0].Send([]byte("there"), nil)
+		b.gets("there")
+		if got := r.ears[0].String(); got != "here" {
+			t.Errorf("the guest said %q, %v", got, b.err())
+		}
+		r.end(t)
+	})
+}
+
+// TestTheServiceOfAnOpenPortStays has a host that asks for another service when the port is open.
+func TestTheServiceOfAnOpenPortStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{Admit: func(m vspc.DoProxy) error {
+			if m.ServiceURI == "bad" {
+				return errors.New("not ours")
+			}
+			return nil
+		}})
+		for _, uri := range []string{"other", "bad"} {
+			a := r.source(t)
+			a.say(doProxy, 1)
+			a.gets("", vspc.WillProxy{})
+			a.send(vspc.DoProxy{Direction: vspc.Server, ServiceURI: uri})
+			if _, ok := errors.AsType[*vspc.ProtocolError](a.err()); !ok {
+				t.Errorf("%s: the connection ended with %v", uri, a.err())
+			}
+		}
+		r.end(t)
+	})
+}
+
+// TestARefusedPortCanMove checks that a port with a wrong URI does not keep its VM where it is.
+func TestARefusedPortCanMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{Admit: func(m vspc.DoProxy) error { return errors.New("not ours") }})
+		a := r.source(t)
+		secret := a.begin("seq1")
+		a.send(vspc.VMotionAbort{})
+		a.gets("")
+		secret = a.begin("seq2")
+		b := r.target(t)
+		b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq2")})
+		b.send(vspc.VMotionComplete{Sequence: []byte("seq2")})
+		b.say(vcUUID+vmName+otherAnswer+hello, 1<<20)
+		b.gets("")
+		if !errors.Is(a.err(), vspc.ErrMoved) || len(r.sessions) != 0 {
+			t.Errorf("%v, %d sessions", a.err(), len(r.sessions))
+		}
+		time.Sleep(vspc.DefaultRefusedLinger)
+		if !errors.Is(b.err(), vspc.ErrRefused) {
+			t.Errorf("the target's connection ended with %v", b.err())
+		}
+		r.end(t)
+	})
+}
+
+// TestEachMigrationEndsOnce counts how the migrations end, by the events.
+func TestEachMigrationEndsOnce(t *testing.T) {
+	ends := []vspc.EventKind{vspc.MoveCompleted, vspc.MoveAborted, vspc.MoveResumed, vspc.MoveReplaced, vspc.MoveExpired}
+	for name, tc := range map[string]struct {
+		play func(r *room, a, b *wire)
+		want []vspc.EventKind
+	}{
+		"resumed, ABORT":   {func(r *room, a, b *wire) { a.guest("x"); a.send(vspc.VMotionAbort{}) }, []vspc.EventKind{vspc.MoveResumed}},
+		"resumed, expired": {func(r *room, a, b *wire) { a.guest("x"); time.Sleep(vspc.DefaultSecretLifetime) }, []vspc.EventKind{vspc.MoveResumed}},
+		"resumed, BEGIN": {func(r *room, a, b *wire) { a.guest("x"); a.begin("again"); a.send(vspc.VMotionAbort{}) },
+			[]vspc.EventKind{vspc.MoveResumed, vspc.MoveAborted}},
+		"both ends are lost, the source first": {func(r *room, a, b *wire) { a.close(); b.close() }, []vspc.EventKind{vspc.MoveExpired}},
+		"both ends are lost, the target first": {func(r *room, a, b *wire) { b.close(); a.close() }, []vspc.EventKind{vspc.MoveExpired}},
+		"expired":                              {func(r *room, a, b *wire) { time.Sleep(vspc.DefaultSecretLifetime) }, []vspc.EventKind{vspc.MoveExpired}},
+		"Shutdown":                             {func(r *room, a, b *wire) {}, nil},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			r := newRoom(vspc.Config{})
+			a := r.source(t)
+			secret := a.begin("seq1")
+			b := r.target(t)
+			b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+			synctest.Wait()
+			tc.play(r, a, b)
+			synctest.Wait()
+			r.end(t)
+			got := slices.DeleteFunc(r.kinds(), func(k vspc.EventKind) bool { return !slices.Contains(ends, k) })
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("%v, want %v", got, tc.want)
+			}
+			if name != "Shutdown" && strings.Contains(name, "lost") != (r.ears[0].closed != nil && errors.Is(r.ears[0].closed, vspc.ErrMoveExpired)) {
+				t.Errorf("closed with %v", r.ears[0].closed)
+			}
+			if err := b.err(); name != "Shutdown" && !strings.Contains(name, "lost") && !errors.Is(err, vspc.ErrMoveEnded) {
+				t.Errorf("the target's connection ended with %v", err)
+			}
+		})
+	}
+}
+
+func TestAReplacedPortSaysWhereItWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{})
+		r.source(t)
+		r.source(t)
+		synctest.Wait()
+		for _, ev := range r.events {
+			if ev.Kind == vspc.PortReplaced && ev.Former == "pipe" && ev.Remote.String() == "pipe" {
+				r.end(t)
+				return
+			}
+		}
+		t.Errorf("%+v", r.events)
+		r.end(t)
+	})
+}

@@ -20,9 +20,6 @@ import (
 	"vmw-cloudinit-metadata/driver/postgres"
 	"vmw-cloudinit-metadata/internal/config"
 	"vmw-cloudinit-metadata/internal/testenv"
-	"vmw-cloudinit-metadata/metadata"
-	"vmw-cloudinit-metadata/metadata/template"
-	"vmw-cloudinit-metadata/vmfile"
 )
 
 func readDoc(t *testing.T, path ...string) string {
@@ -118,19 +115,6 @@ func TestConfigurationPage(t *testing.T) {
 			if !slices.Contains(driverNames(), driver.Name) {
 				t.Errorf("there is no driver %s", driver.Name)
 			}
-		}
-	}
-}
-
-func TestTemplateInFilePage(t *testing.T) {
-	for _, example := range blocks(readDoc(t, "drivers", "file.md"), "yaml") {
-		instance, err := vmfile.Parse("file.md", []byte(example))
-		if err != nil {
-			t.Fatal(err)
-		}
-		expanded, err := template.Expand(metadata.VM{Name: "web-7"}, instance)
-		if err != nil || expanded.Network["address"] != "192.168.1.7/24" || string(expanded.UserData) != "#cloud-config\nfqdn: \"web-7.example.com\"\n" {
-			t.Errorf("got %+v, %v", expanded, err)
 		}
 	}
 }

@@ -181,7 +181,7 @@ for line in sys.stdin:
             print(planted)
             answer = json.dumps({"id": vm["id"] + 1000, "document": document})
         if fault == "huge":
-            answer = json.dumps({"id": vm["id"], "document": planted * 1000000})
+            answer = json.dumps({"id": vm["id"], "document": planted * 650000})
     print(answer, flush=True)
 `
 
@@ -191,10 +191,17 @@ func TestFaults(t *testing.T) {
 		Have:   []metadatatest.Fault{metadatatest.Slow, metadatatest.Hanging, metadatatest.Dying, metadatatest.Lying, metadatatest.Huge},
 		Shared: []metadatatest.Fault{metadatatest.Dying}, // one program serves all
 		New: func(t *testing.T, fault metadatatest.Fault) metadata.Driver {
-			return open(t, command.Config{
+			d := open(t, command.Config{
 				Command: []string{python, "-c", brokenDriver, string(fault), metadatatest.Victim, metadatatest.GoodDocument(), metadatatest.Planted},
-				Timeout: 2 * time.Second,
+				Timeout: 5 * time.Second,
 			})
+			for range 10 { // a busy machine may take its time to start Python
+				if _, err := d.Find(t.Context(), metadata.VM{UUID: metadatatest.Bystander}); err == nil {
+					return d
+				}
+			}
+			t.Fatal("the program does not come up")
+			return nil
 		},
 	}.Run(t)
 }

@@ -43,7 +43,7 @@ const Planted = planted
 
 // Faults is a driver under test, over engines that are broken.
 type Faults struct {
-	// New returns a driver over an engine that has the fault from now on. It should have a limit of its own of at most two
+	// New returns a driver over an engine that has the fault from now on. It should have a limit of its own of at most five
 	// seconds. What New opens, it closes with t.Cleanup.
 	New func(t *testing.T, fault Fault) metadata.Driver
 	// Have are the faults that the engine can have.
@@ -67,7 +67,7 @@ func (f Faults) test(t *testing.T, fault Fault) {
 	victims := make(chan struct{})
 	go func() {
 		defer close(victims)
-		for range 3 {
+		for range 2 {
 			victim(t, driver, fault)
 		}
 	}()

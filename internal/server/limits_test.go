@@ -246,6 +246,41 @@ func TestWaitingRequestsKeepTheirData(t *testing.T) {
 	}
 }
 
+// TestEachHelloCounts has a guest that says other things of itself each time.
+func TestEachHelloCounts(t *testing.T) {
+	driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		return &metadata.Instance{Network: map[string]any{"address": "192.0.2.10/24"}, UserData: bytes.Repeat([]byte("x"), 1<<10)}, nil
+	})
+	_, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	h := boot(t, address, "web")
+	generations := map[string]string{}
+	for _, hello := range []packet.Hello{
+		{Nonce: "1", Encodings: []string{packet.Gzip}, NICs: []packet.NIC{{Name: "ens192", MAC: "00:50:56:00:00:01"}}},
+		{Nonce: "2", NICs: []packet.NIC{{Name: "ens192", MAC: "00:50:56:00:00:01"}}},
+		{Nonce: "3", Encodings: []string{packet.Gzip}, NICs: []packet.NIC{{Name: "ens192", MAC: "00:50:56:00:00:02"}}},
+		{Nonce: "4", Encodings: []string{packet.Gzip}},
+	} {
+		hello.Versions = []int{2}
+		frame := ask(t, h, string(packet.AppendFrame(nil, packet.RequestHello, hello.Append(nil))))
+		reply, err := packet.ParseHelloReply(frame.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if encoded := reply.Documents[packet.UserData].Encoding == packet.Gzip; encoded != (len(hello.Encodings) > 0) {
+			t.Errorf("hello %s: user-data is encoded: %v", hello.Nonce, encoded)
+		}
+		if former := generations[reply.Generation]; former != "" {
+			t.Errorf("hello %s brings what hello %s did", hello.Nonce, former)
+		}
+		generations[reply.Generation] = hello.Nonce
+		request := packet.ChunkRequest{Generation: reply.Generation, Document: packet.NetworkConfig, Length: 1000}
+		frame = ask(t, h, string(packet.AppendFrame(nil, packet.RequestChunk, request.Append(nil))))
+		if frame.Code != packet.ResponseChunk {
+			t.Errorf("hello %s: %s %s", hello.Nonce, frame.Code, frame.Data)
+		}
+	}
+}
+
 // zoned is a connection from a link-local address.
 type zoned struct{ net.Conn }
 

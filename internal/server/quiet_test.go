@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/packet"
 )
 
 func TestQuietBoundsTheLinesOfAMessage(t *testing.T) {
@@ -96,4 +97,37 @@ func TestRenderingsTakeTurns(t *testing.T) {
 			t.Fatalf("%d renderings with %d bytes outlive their instances", left, size)
 		}
 	}
+}
+
+// TestOffersTakeTurns has more offers than there is room for.
+func TestOffersTakeTurns(t *testing.T) {
+	offer, err := packet.NewOffer(map[packet.Document][]byte{packet.UserData: make([]byte, 1000)}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := offers{limit: 2500}
+	guests := []*guest{{}, {}, {}}
+	check := func(kept int) {
+		t.Helper()
+		if len(o.byGuest) != kept || o.size != kept*offer.Size() {
+			t.Errorf("%d offers with %d bytes are kept, want %d", len(o.byGuest), o.size, kept)
+		}
+	}
+	for range 10 {
+		for _, g := range guests {
+			o.keep(g, offer, making{})
+			if got, _ := o.of(g); got != offer {
+				t.Fatal("the latest offer is not kept")
+			}
+		}
+		check(2)
+	}
+	for _, g := range guests {
+		o.drop(g)
+		o.drop(g)
+	}
+	check(0)
+	guests[0].closed = true
+	o.keep(guests[0], offer, making{})
+	check(0)
 }

@@ -220,6 +220,7 @@ func (l *link) fail(why error) {
 		return
 	}
 	conn.Close()
+	l.resume()
 }
 
 func (l *link) reason() error {

@@ -59,6 +59,10 @@ lint: $(GOLANGCI) ## Check formatting, Go and shell (needs shellcheck; builds go
 $(GOLANGCI):
 	GOBIN=$(@D) GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 
+.PHONY: moves
+moves: ## Migrate ports 300,000 times at random, and 600 KB answers 1,000 times over each kind of connection
+	VMOTION_MOVES=300000 VMOTION_ANSWERS=1000 $(GO) test -count=1 -timeout 30m -run 'TestMovesLoseNothing|TestAnswersMoveOverTCP' ./vspc
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (10s)
 	test/fuzz.sh $(FUZZTIME) $(FUZZPARALLEL)

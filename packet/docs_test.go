@@ -82,7 +82,7 @@ func TestDocumentation(t *testing.T) {
 		}
 	}
 	for _, code := range []packet.ErrorCode{packet.NotFound, packet.Invalid, packet.Unavailable, packet.Denied, packet.Stale, packet.BadRequest} {
-		if !strings.Contains(string(page), fmt.Sprintf("| `%s` |", code)) {
+		if !strings.Contains(string(page), "| `"+string(code)+"` |") {
 			t.Errorf("docs/serial-protocol.md does not explain %s", code)
 		}
 	}

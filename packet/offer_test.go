@@ -115,7 +115,7 @@ func TestOfferGenerations(t *testing.T) {
 		}
 		seen[g] = name
 	}
-	if generation(true, same) != generation(true, same) {
+	if first, second := generation(true, same), generation(true, same); first != second {
 		t.Error("the same documents have two generations")
 	}
 }

@@ -208,7 +208,7 @@ func (h *Host) wait(ctx context.Context, done <-chan struct{}) error {
 	case <-done:
 		return nil
 	case <-h.ended:
-		if h.endErr == io.EOF {
+		if errors.Is(h.endErr, io.EOF) {
 			return errProxyClosed
 		}
 		return h.endErr

@@ -236,7 +236,7 @@ func (l *link) startTLS(early []byte) error {
 	if err := conn.Handshake(); err != nil {
 		return fmt.Errorf("vspc: TLS handshake: %w", err)
 	}
-	conn.SetWriteDeadline(time.Time{})
+	_ = conn.SetWriteDeadline(time.Time{})
 	l.writing.Lock()
 	l.conn, l.raw = conn, nil
 	l.writing.Unlock()

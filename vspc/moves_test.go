@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -423,7 +424,7 @@ func (w *world) comesAnew() {
 
 // over checks a session that ends with data on its way: what was received is the front of what was sent.
 func (w *world) over(end func()) {
-	sent, received, said, ears := w.sent, append(w.received, w.at.takeData()...), w.said, w.ears
+	sent, received, said, ears := w.sent, slices.Concat(w.received, w.at.takeData()), w.said, w.ears
 	if end != nil {
 		end()
 	}

@@ -11,7 +11,7 @@ const tcpNotSentLowAt = 25 // TCP_NOTSENT_LOWAT of linux/tcp.h, on all architect
 
 // limitUnsent sets the limit. If it can't be set, as in a sandbox, the connection works all the same.
 func limitUnsent(raw syscall.RawConn) {
-	raw.Control(func(fd uintptr) {
-		syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowAt, notSentLowWater)
+	_ = raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowAt, notSentLowWater)
 	})
 }

@@ -52,7 +52,6 @@ has nothing for this machine, 4 denied, 5 nobody answered, 6 no serial port,
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	p := program{out: os.Stdout, err: os.Stderr, env: os.Getenv}
 	code := p.run(ctx, os.Args[1:])
 	stop()

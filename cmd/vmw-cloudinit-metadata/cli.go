@@ -50,7 +50,13 @@ func newRootCommand() *cobra.Command {
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRunCommand(), newRenderCommand(), newCheckCommand(), newSimulateCommand(), newTLSInitCommand(), newVersionCommand(), newDocsCommand())
+	commands := []*cobra.Command{
+		newRunCommand(), newRenderCommand(), newCheckCommand(), newSimulateCommand(), newTLSInitCommand(), newVersionCommand(), newDocsCommand(),
+	}
+	for _, command := range commands {
+		completeChoices(command)
+	}
+	root.AddCommand(commands...)
 	return root
 }
 
@@ -144,12 +150,28 @@ func (c *choice) Set(text string) error {
 	return nil
 }
 
+// completeChoices lets a shell complete the values of flags that are one of a few words.
+func completeChoices(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		var words []string
+		if c, ok := f.Value.(*choice); ok {
+			words = c.words
+		} else if f.Name == "driver" {
+			words = driverNames()
+		}
+		if words != nil {
+			// The one error there is: no such flag.
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+		}
+	})
+}
+
 // driverFlags choose where the data comes from.
 type driverFlags struct{ names, options []string }
 
 func (d *driverFlags) register(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&d.names, "driver", []string{"file"}, "where the data comes from: "+strings.Join(driverNames(), ", ")+"; if repeated, the data of the later goes over that of the earlier")
-	flags.StringArrayVar(&d.options, "driver-opts", nil, `the driver's options, as JSON: '{"directory": "/etc/my-vms"}'; if repeated, for the drivers in their order`)
+	flags.StringArrayVar(&d.names, "driver", []string{"file"}, "where the data comes from, `NAME`: "+strings.Join(driverNames(), ", ")+"; if repeated, the data of the later goes over that of the earlier")
+	flags.StringArrayVar(&d.options, "driver-opts", nil, "the driver's options, as `JSON`: '{\"directory\": \"/etc/my-vms\"}'; if repeated, for the drivers in their order")
 }
 
 // driverNames are those that are documented.

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -18,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vmw-cloudinit-metadata/internal/simulator"
+	"vmw-cloudinit-metadata/internal/tlspair"
 )
 
 const errConnectionRefused = syscall.ECONNREFUSED
@@ -32,11 +31,11 @@ type serverFlags struct {
 }
 
 func (f *serverFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.connect, "connect", "localhost:13370", "the server, as host:port, or as the proxy URI in vSphere: telnets://host:port#thumbprint=…")
+	flags.StringVar(&f.connect, "connect", "localhost:13370", "the `SERVER`, as host:port, or as the proxy URI in vSphere: telnets://host:port#thumbprint=…")
 	flags.BoolVar(&f.tls, "tls", false, "encrypt from the first byte, as with telnets://")
 	flags.BoolVar(&f.offer, "tls-offer", false, "offer encryption inside telnet, as hosts do with telnet://")
-	flags.StringVar(&f.ca, "ca", "", "check the server's certificate against the CA certificates in this file")
-	flags.StringVar(&f.thumbprint, "thumbprint", "", "check that the server's certificate has this SHA-1 or SHA-256, in hexadecimal")
+	flags.StringVar(&f.ca, "ca", "", "check the server's certificate against the CA certificates in this `FILE`")
+	flags.StringVar(&f.thumbprint, "thumbprint", "", "check that the server's certificate has this SHA-1 or SHA-256, in `HEX` digits")
 }
 
 // dialer returns what opens connections, and the TLS configuration for encryption inside telnet, nil if there is none.
@@ -118,20 +117,17 @@ func (f *serverFlags) tlsConfig(host string) (*tls.Config, error) {
 	if f.thumbprint == "" {
 		return conf, nil
 	}
-	want, err := hex.DecodeString(strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(f.thumbprint)))
-	if err != nil || len(want) != sha1.Size && len(want) != sha256.Size {
+	want := strings.ToUpper(strings.NewReplacer(":", "", " ", "").Replace(f.thumbprint))
+	if _, err := hex.DecodeString(want); err != nil || len(want) != 40 && len(want) != 64 {
 		return nil, usageErrorf("--thumbprint: it must be 40 (SHA-1) or 64 (SHA-256) hexadecimal digits, with colons between them or not")
 	}
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
-		if len(state.PeerCertificates) == 0 {
-			return errors.New("the server showed no certificate")
-		}
-		der := state.PeerCertificates[0].Raw
-		short, long := sha1.Sum(der), sha256.Sum256(der)
-		if string(want) == string(short[:]) || string(want) == string(long[:]) {
+		der := state.PeerCertificates[0].Raw // a TLS server always shows one
+		short, long := strings.ReplaceAll(tlspair.Thumbprint(der), ":", ""), fmt.Sprintf("%X", sha256.Sum256(der))
+		if want == short || want == long {
 			return nil
 		}
-		return fmt.Errorf("the server's certificate has the thumbprint %X (SHA-1), %X (SHA-256), and not the one given", short, long)
+		return fmt.Errorf("the server's certificate has the thumbprint %s (SHA-1), %s (SHA-256), and not the one given", short, long)
 	}
 	return conf, nil
 }

@@ -22,7 +22,7 @@ func raiseFileLimit() uint64 {
 			limit = raised
 		}
 	}
-	return uint64(limit.Cur) // some systems have it signed
+	return uint64(limit.Cur) //nolint:unconvert // the types differ by system
 }
 
 // onStatsSignal sends to signals when somebody wants to see the counters.

@@ -45,11 +45,11 @@ func newRenderCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.vm.Name, "name", "", "the VM's name in vSphere")
-	flags.StringVar(&f.vm.UUID, "uuid", "", "its VC UUID: vc.uuid, or config.instanceUuid in the API")
-	flags.StringVar(&f.vm.BIOSUUID, "bios-uuid", "", "its BIOS UUID: uuid.bios, or config.uuid in the API")
-	flags.StringVar(&f.document, "document", "", "this one alone: "+documentNames())
-	flags.StringVar(&f.output, "output", "", "where to write it instead: a file with --document, else a folder")
+	flags.StringVar(&f.vm.Name, "name", "", "the VM's `NAME` in vSphere")
+	flags.StringVar(&f.vm.UUID, "uuid", "", "its VC `UUID`: vc.uuid, or config.instanceUuid in the API")
+	flags.StringVar(&f.vm.BIOSUUID, "bios-uuid", "", "its BIOS `UUID`: uuid.bios, or config.uuid in the API")
+	flags.StringVar(&f.document, "document", "", "this `DOCUMENT` alone: "+documentNames())
+	flags.StringVar(&f.output, "output", "", "the `PATH` to write to instead: a file with --document, else a folder")
 	f.driver.register(flags)
 	fromEnvironment(cmd)
 	return cmd

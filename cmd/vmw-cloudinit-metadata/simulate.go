@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,22 +61,22 @@ func newSimulateCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	f.server.register(flags)
-	flags.StringVar(&f.uri, "uri", "", "the port's URI in vSphere; the server has the same")
+	flags.StringVar(&f.uri, "uri", "", "the port's `URI` in vSphere; the server has the same")
 	flags.Var(f.direction, "direction", "the port's direction in vSphere")
-	flags.StringVar(&f.vm.Name, "name", "", "the VM's name")
-	flags.StringVar(&f.vm.UUID, "uuid", "", "the VM's VC UUID")
-	flags.StringVar(&f.vm.BIOSUUID, "bios-uuid", "", "the VM's BIOS UUID")
+	flags.StringVar(&f.vm.Name, "name", "", "the VM's `NAME`")
+	flags.StringVar(&f.vm.UUID, "uuid", "", "the VM's VC `UUID`")
+	flags.StringVar(&f.vm.BIOSUUID, "bios-uuid", "", "the VM's BIOS `UUID`")
 	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "how long to wait for the connection, and for each answer")
-	flags.StringVar(&f.unix, "unix", "", "listen on this Unix socket for the program behind the port")
-	flags.StringVar(&f.pty, "pty", "", "make a pseudo-terminal for the program behind the port, and a link to it at this path (--pty=LINK)")
+	flags.StringVar(&f.unix, "unix", "", "listen on a Unix socket at this `PATH` for the program behind the port")
+	flags.StringVar(&f.pty, "pty", "", "make a pseudo-terminal for the program behind the port, and a link to it at `LINK`; - for no link")
 	flags.Lookup("pty").NoOptDefVal = noLink
 	flags.DurationVar(&f.moves, "vmotion-every", 0, "move the VM to another host this often")
 	flags.DurationVar(&f.duration, "duration", 0, "end after this time (default: with --vmotion-every, --unix or --pty, never)")
 	return cmd
 }
 
-// noLink is what --pty means with no path.
-const noLink = " "
+// noLink is what --pty means with no link.
+const noLink = "-"
 
 func (f *simulateFlags) run(ctx context.Context, stdout, stderr io.Writer, pty bool) error {
 	vm, err := checkedVM(f.vm)
@@ -148,7 +147,7 @@ func (s *simulation) connect(ctx context.Context) (*simulator.Port, error) {
 
 // explain adds to an error of connecting what to do about it.
 func (s *simulation) explain(err error) error {
-	advice := ""
+	var advice string
 	switch {
 	case errors.Is(err, vspc.ErrWontProxy):
 		advice = "The server's log says why. Most often it has another --uri, or takes only ports of the other direction (its --direction)."
@@ -185,7 +184,7 @@ func (s *simulation) fetch(ctx context.Context, port *simulator.Port, guest *sim
 	documents := make(map[packet.Document][]byte)
 	for _, document := range packet.Documents() {
 		limited, cancel := context.WithTimeout(ctx, s.flags.timeout)
-		stop := context.AfterFunc(limited, func() { port.Close() })
+		stop := context.AfterFunc(limited, port.Close)
 		content, err := guest.Ask(document)
 		stop()
 		late := limited.Err() != nil && ctx.Err() == nil
@@ -198,7 +197,7 @@ func (s *simulation) fetch(ctx context.Context, port *simulator.Port, guest *sim
 		case refused && refusal.Code == packet.NotFound:
 			return nil, fmt.Errorf("the server says: %s\nIs that the name, or the UUID, under which its driver has the VM?", refusal.Message)
 		case refused:
-			return nil, fmt.Errorf("the server can't give %s to VM %v (%s): %s\nIts log says more.", document, s.vm, refusal.Code, refusal.Message)
+			return nil, fmt.Errorf("the server can't give %s to VM %v (%s): %s\nIts log says more", document, s.vm, refusal.Code, refusal.Message)
 		case late:
 			return nil, fmt.Errorf("no answer for %s within %v (--timeout)", document, s.flags.timeout)
 		case ctx.Err() != nil:
@@ -227,23 +226,29 @@ func (s *simulation) soak(ctx context.Context) error {
 	var first map[packet.Document][]byte
 	for err == nil {
 		var documents map[packet.Document][]byte
-		if documents, err = s.fetch(ctx, port, guest); err != nil {
+		documents, err = s.fetch(ctx, port, guest)
+		if err != nil {
 			break
 		}
 		asked++
 		if first == nil {
 			first = documents
-		} else if document := difference(first, documents); document != "" {
-			err = fmt.Errorf("%s came differently, in round %d, after %d rounds of the same: changed at the server, or damaged on the way", document, asked, asked-1)
+		}
+		if document := difference(first, documents); document != "" {
+			err = fmt.Errorf("%s came differently the %dth time: it was changed at the server, or damaged on the way", document, asked)
 		}
 	}
-	if ctx.Err() != nil { // the end that was asked for
-		err = nil
-	}
-	port.Close()
 	stop()
-	fmt.Fprintf(s.stdout, "asked %d times for all documents\n%v\n", asked, <-moved)
-	return err
+	port.Close()
+	moves := <-moved
+	fmt.Fprintf(s.stdout, "asked %d times for all documents\n%v\n", asked, moves)
+	switch {
+	case ctx.Err() == nil || !errors.Is(err, context.Cause(ctx)):
+		return err
+	case moves.Refused+moves.Late+moves.Failed > 0:
+		return errors.New("some migrations did not succeed")
+	}
+	return nil // it ended because it was told to
 }
 
 // difference returns a document that is not the same in a and b.
@@ -320,30 +325,21 @@ func (s *simulation) pty(ctx context.Context, link string) error {
 	if err != nil {
 		return fmt.Errorf("--pty: %w", err)
 	}
-	defer pty.Close()
+	defer func() { _ = pty.Close() }()
 	path := pty.Path
 	if link != noLink {
-		if old, err := os.Readlink(link); err == nil && old != "" {
-			os.Remove(link)
+		if _, err := os.Readlink(link); err == nil {
+			_ = os.Remove(link) // of an earlier run; if it can't be removed, the next line says so
 		}
 		if err := os.Symlink(pty.Path, link); err != nil {
 			return fmt.Errorf("--pty: %w", err)
 		}
-		defer os.Remove(link)
+		defer func() { _ = os.Remove(link) }()
 		path = link
 	}
 	s.say("the port is %s", path)
-	var once sync.Once
-	program := struct {
-		io.ReadWriter
-		io.Closer
-	}{pty, closerFunc(func() (err error) { once.Do(func() { err = pty.Close() }); return err })}
-	if err := s.line(ctx).Carry(ctx, program); ctx.Err() == nil {
+	if err := s.line(ctx).Carry(ctx, pty); ctx.Err() == nil {
 		return err
 	}
 	return nil
 }
-
-type closerFunc func() error
-
-func (f closerFunc) Close() error { return f() }

@@ -34,9 +34,9 @@ func newTLSFlags() tlsFlags { return tlsFlags{mode: newChoice(tlsAuto, tlsOff, t
 
 func (f *tlsFlags) register(flags *pflag.FlagSet) {
 	flags.Var(f.mode, "tls", "off: telnet:// alone; offer: telnets:// too, and encryption inside telnet:// for hosts that take it; require: nothing unencrypted; auto: offer with a certificate, else off")
-	flags.StringVar(&f.certFile, "tls-cert", "", "the server's certificate, and those between it and its CA, in PEM; read again when it changes")
-	flags.StringVar(&f.keyFile, "tls-key", "", "the certificate's key, in PEM")
-	flags.StringVar(&f.caFile, "client-ca", "", "demand a certificate of one of these CAs (PEM) from whoever connects; ESXi hosts have none, a TLS proxy of yours may")
+	flags.StringVar(&f.certFile, "tls-cert", "", "the `FILE` of the server's certificate, and those between it and its CA, in PEM; read again when it changes")
+	flags.StringVar(&f.keyFile, "tls-key", "", "the `FILE` of the certificate's key, in PEM")
+	flags.StringVar(&f.caFile, "client-ca", "", "demand a certificate of one of the CAs in this `FILE` (PEM) from whoever connects; ESXi hosts have none, a TLS proxy of yours may")
 }
 
 // load returns nil if there is no TLS.
@@ -122,11 +122,11 @@ func newTLSInitCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.OutOrStdout()) },
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.names, "name", nil, "DNS name or IP address of the server; may be repeated (default: this machine's name)")
-	flags.StringVar(&f.certFile, "tls-cert", "server.crt", "the certificate's file")
-	flags.StringVar(&f.keyFile, "tls-key", "server.key", "the key's file; only its owner can read it")
+	flags.StringSliceVar(&f.names, "name", nil, "DNS `NAME` or IP address of the server; may be repeated (default: this machine's name)")
+	flags.StringVar(&f.certFile, "tls-cert", "server.crt", "the certificate's `FILE`")
+	flags.StringVar(&f.keyFile, "tls-key", "server.key", "the key's `FILE`; only its owner can read it")
 	flags.Var(f.kind, "key-type", "the kind of key; rsa is for hosts that do not take ecdsa")
-	flags.IntVar(&f.valid, "days", 3650, "how long it is valid")
+	flags.IntVar(&f.valid, "days", 3650, "how long it is valid, `N` days")
 	return cmd
 }
 

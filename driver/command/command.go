@@ -71,7 +71,7 @@ func ParseConfig(data json.RawMessage) (Config, error) {
 		StartTimeout options.Duration  `json:"start-timeout"`
 	}
 	if err := options.Decode(data, &o); err != nil {
-		return Config{}, err
+		return Config{}, fmt.Errorf("command: %w", err)
 	}
 	c := Config{Command: o.Command, Dir: o.Dir, Timeout: time.Duration(o.Timeout), StartTimeout: time.Duration(o.StartTimeout)}
 	for name, value := range o.Env {
@@ -98,7 +98,7 @@ type Driver struct {
 // New starts the program. It does not wait for it to announce itself. Close ends it.
 func New(config Config) (*Driver, error) {
 	if len(config.Command) == 0 || config.Command[0] == "" {
-		return nil, &options.Error{Key: "command", Problem: `name the program and its arguments: {"command": ["/usr/local/bin/my-driver", "--flag"]}`}
+		return nil, fmt.Errorf("command: %w", &options.Error{Key: "command", Problem: `name the program and its arguments: {"command": ["/usr/local/bin/my-driver", "--flag"]}`})
 	}
 	program := config.Command[0]
 	if strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program) {

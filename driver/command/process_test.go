@@ -155,3 +155,53 @@ func TestContract(t *testing.T) {
 		return open(t, command.Config{Command: []string{python, "-c", contractDriver, file}})
 	}})
 }
+
+// brokenDriver is a program with the fault that is its argument, for the VM that suffers.
+const brokenDriver = `
+import json, os, sys, threading, time
+fault, victim, document, planted = sys.argv[1:]
+print('{"vmw-cloudinit-driver": 1}', flush=True)
+def late(answer):
+    time.sleep(0.8)
+    print(answer, flush=True)
+for line in sys.stdin:
+    vm = json.loads(line)
+    answer = json.dumps({"id": vm["id"], "document": document})
+    if vm["uuid"] == victim:
+        if fault == "slow":
+            threading.Thread(target=late, args=(answer,), daemon=True).start()
+            continue
+        if fault == "hanging":
+            continue
+        if fault == "dying":
+            sys.stdout.write(answer[:20] + planted)
+            sys.stdout.flush()
+            os._exit(3)
+        if fault == "lying":
+            print(planted)
+            answer = json.dumps({"id": vm["id"] + 1000, "document": document})
+        if fault == "huge":
+            answer = json.dumps({"id": vm["id"], "document": planted * 650000})
+    print(answer, flush=True)
+`
+
+func TestFaults(t *testing.T) {
+	python := testenv.Need(t, "python3")[0]
+	metadatatest.Faults{
+		Have:   []metadatatest.Fault{metadatatest.Slow, metadatatest.Hanging, metadatatest.Dying, metadatatest.Lying, metadatatest.Huge},
+		Shared: []metadatatest.Fault{metadatatest.Dying}, // one program serves all
+		New: func(t *testing.T, fault metadatatest.Fault) metadata.Driver {
+			d := open(t, command.Config{
+				Command: []string{python, "-c", brokenDriver, string(fault), metadatatest.Victim, metadatatest.GoodDocument(), metadatatest.Planted},
+				Timeout: 5 * time.Second,
+			})
+			for range 10 { // a busy machine may take its time to start Python
+				if _, err := d.Find(t.Context(), metadata.VM{UUID: metadatatest.Bystander}); err == nil {
+					return d
+				}
+			}
+			t.Fatal("the program does not come up")
+			return nil
+		},
+	}.Run(t)
+}

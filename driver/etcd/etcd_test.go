@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -219,7 +222,7 @@ func testList(t *testing.T, c *cluster) {
 	}
 	c.put(t, "/list/uuid/"+uuid1, "bad: 1")
 	c.put(t, "/list/uuid/"+strings.ToUpper(uuid1), "{}")
-	c.put(t, "/list/nmae/web1", "{}")
+	c.put(t, "/list/other/web1", "{}")
 	d := open(t, etcd.Config{Endpoints: c.endpoints, Prefix: "/list/"})
 	fine := 0
 	bad := map[string]bool{}
@@ -235,7 +238,7 @@ func testList(t *testing.T, c *cluster) {
 			fine++
 		}
 	}
-	want := map[string]bool{"/list/uuid/" + uuid1: false, "/list/uuid/" + strings.ToUpper(uuid1): true, "/list/nmae/web1": true}
+	want := map[string]bool{"/list/uuid/" + uuid1: false, "/list/uuid/" + strings.ToUpper(uuid1): true, "/list/other/web1": true}
 	if fine != 250 || !reflect.DeepEqual(bad, want) {
 		t.Errorf("%d good ones, want 250; bad ones %v, want %v", fine, bad, want)
 	}
@@ -400,6 +403,48 @@ func TestNobodyThere(t *testing.T) {
 			t.Errorf("%s: %v after %s", name, err, time.Since(began))
 		}
 	}
+}
+
+// Engines that are broken as a whole: a network that swallows all, and what is no etcd.
+func TestFaults(t *testing.T) {
+	answers := map[metadatatest.Fault]func(net.Conn){
+		metadatatest.Hanging: func(conn net.Conn) { io.Copy(io.Discard, conn) },
+		metadatatest.Dying:   func(conn net.Conn) { fmt.Fprint(conn, "\x00\x00\x12\x04") },
+		metadatatest.Lying: func(conn net.Conn) {
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n"+metadatatest.Planted)
+		},
+		metadatatest.Huge: func(conn net.Conn) {
+			for {
+				if _, err := conn.Write([]byte(strings.Repeat(metadatatest.Planted, 1000))); err != nil {
+					return
+				}
+			}
+		},
+	}
+	have := slices.Collect(maps.Keys(answers))
+	metadatatest.Faults{
+		Have: have, Shared: have,
+		New: func(t *testing.T, fault metadatatest.Fault) metadata.Driver {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { listener.Close() })
+			go func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer conn.Close()
+						answers[fault](conn)
+					}()
+				}
+			}()
+			return open(t, etcd.Config{Endpoints: []string{"http://" + listener.Addr().String()}, Timeout: time.Second})
+		},
+	}.Run(t)
 }
 
 func TestClosed(t *testing.T) {

@@ -345,10 +345,18 @@ func (d *Driver) list(ctx context.Context) ([]metadata.VM, error) {
 	return vms, nil
 }
 
-// explain makes an error of the database's that shows its message, which is about the query, and not its details, which
-// may be about the data. An error in reaching it names user, host and database.
+// wordy are the classes of PostgreSQL's error codes (its appendix A) whose messages are about the query, the login or the
+// server's state. Those of others quote values: data.
+func wordy() []string {
+	return []string{"08", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+}
+
+// explain makes an error of the database's that shows no data. An error in reaching it names user, host and database.
 func explain(err error) error {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if len(e.Code) < 2 || !slices.Contains(wordy(), e.Code[:2]) {
+			return fmt.Errorf("postgres: the database says %.5q; its own log has more", e.Code)
+		}
 		return fmt.Errorf("postgres: the database says %s: %.*q", e.Code, maxShown, e.Message)
 	}
 	return fmt.Errorf("postgres: %w", oneLine{err})

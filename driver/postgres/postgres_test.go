@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -193,7 +195,7 @@ func testQueries(t *testing.T, s *server) {
 		{"YAML in a part", "SELECT 'a: b' AS metadata", "is not JSON: only the column document takes YAML"},
 		{"out of the part", `SELECT '{}}, "userdata": {"a": 1' AS metadata`, "is not JSON"},
 		{"huge", "SELECT repeat('x', 20000000) AS document", "is larger than 4 MiB"},
-		{"fails with data", "SELECT ('secret' || $2)::int::text AS document", "the database says 22P02"},
+		{"fails with data", "SELECT ('secret' || $2)::int::text AS document", `the database says "22P02"`},
 	} {
 		d := open(t, postgres.Config{DSN: s.dsn(), Query: c.query})
 		for range 2 {
@@ -248,6 +250,21 @@ func outageOnly(t *testing.T, what string, err error) {
 }
 
 func testFaults(t *testing.T, s *server) {
+	queries := map[metadatatest.Fault]string{
+		metadatatest.Slow:    "(SELECT $$GOOD$$ FROM pg_sleep(0.8))",
+		metadatatest.Hanging: "(SELECT '' FROM pg_sleep(3600))",
+		metadatatest.Dying:   "(SELECT pg_terminate_backend(pg_backend_pid())::text)",
+		metadatatest.Lying:   "('PLANTED' || $1)::int::text",
+		metadatatest.Huge:    "repeat('PLANTED', 10000000)",
+	}
+	metadatatest.Faults{
+		Have: slices.Collect(maps.Keys(queries)),
+		New: func(t *testing.T, fault metadatatest.Fault) metadata.Driver {
+			query := "SELECT CASE WHEN $1 = 'VICTIM' THEN " + queries[fault] + " ELSE $$GOOD$$ END AS document"
+			query = strings.NewReplacer("VICTIM", metadatatest.Victim, "GOOD", metadatatest.GoodDocument(), "PLANTED", metadatatest.Planted).Replace(query)
+			return open(t, postgres.Config{DSN: s.dsn(), Query: query, Timeout: 2 * time.Second})
+		},
+	}.Run(t)
 	slow := open(t, postgres.Config{DSN: s.dsn(), Query: "SELECT '{}' AS document FROM pg_sleep(CASE WHEN $2 = 'slow' THEN 60 ELSE 0 END)", Timeout: 300 * time.Millisecond})
 	var wg sync.WaitGroup
 	for range 4 {

@@ -91,10 +91,10 @@ type (
 		Logical  []sarifLogical `json:"logicalLocations,omitempty"`
 	}
 	sarifPhysical struct {
-		Artifact sarifArtifact `json:"artifactLocation"`
+		Artefact sarifArtefact `json:"artifactLocation"`
 		Region   *sarifRegion  `json:"region,omitempty"`
 	}
-	sarifArtifact struct {
+	sarifArtefact struct {
 		URI string `json:"uri"`
 	}
 	sarifRegion struct {
@@ -127,7 +127,7 @@ func WriteSARIF(w io.Writer, version string, findings []Finding) error {
 		}
 		location := sarifLocation{Logical: []sarifLogical{{f.VM}}}
 		if f.File != "" {
-			location.Physical = &sarifPhysical{Artifact: sarifArtifact{relative(f.File)}}
+			location.Physical = &sarifPhysical{Artefact: sarifArtefact{relative(f.File)}}
 			if f.Line > 0 {
 				location.Physical.Region = &sarifRegion{f.Line, f.Column}
 			}

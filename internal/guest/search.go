@@ -178,8 +178,8 @@ func (c *Config) open(p *candidate, nics []packet.NIC) error {
 
 // pseudo says whether the path leads to a pseudo-terminal: whoever made it holds it open, and waits for us there.
 func pseudo(path string) bool {
-	real, err := filepath.EvalSymlinks(path)
-	return err == nil && strings.HasPrefix(real, "/dev/pts/")
+	target, err := filepath.EvalSymlinks(path)
+	return err == nil && strings.HasPrefix(target, "/dev/pts/")
 }
 
 // advice says how to get rid of a getty, which reads half of what the server says.
@@ -294,7 +294,7 @@ func Probe(ctx context.Context, config Config) ([]Finding, error) {
 
 func (c *Config) probe(ctx context.Context, p *candidate, nics []packet.NIC) Finding {
 	finding := Finding{Path: p.path, Asked: true}
-	err := error(nil)
+	var err error
 	if c.round(ctx, []*candidate{p}, nics) == nil {
 		err = c.verdict([]*candidate{p})
 	} else {

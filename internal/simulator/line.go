@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -62,7 +63,10 @@ func (l *Line) Carry(ctx context.Context, program io.ReadWriteCloser) error {
 			if l.Connected != nil {
 				l.Connected(port)
 			}
-			stop := context.AfterFunc(ctx, func() { port.Close(); program.Close() })
+			stop := context.AfterFunc(ctx, func() {
+				port.Close()
+				_ = program.Close()
+			})
 			if _, err = io.Copy(program, port); err == nil {
 				err = io.EOF
 			}
@@ -79,7 +83,7 @@ func (l *Line) Carry(ctx context.Context, program io.ReadWriteCloser) error {
 			l.pause(ctx)
 		}
 		if ctx.Err() != nil {
-			if why := context.Cause(ctx); why != io.EOF {
+			if why := context.Cause(ctx); !errors.Is(why, io.EOF) {
 				return why
 			}
 			return nil

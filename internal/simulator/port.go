@@ -44,7 +44,7 @@ func Connect(ctx context.Context, dial Dialer, conf vspc.HostConfig) (*Port, err
 			_ = host.SetReadDeadline(time.Now().Add(refusedLinger))
 			_, _ = host.Read(make([]byte, 1))
 		}
-		host.Close()
+		_ = host.Close()
 		return nil, err
 	}
 	return &Port{dial: dial, conf: conf, host: host, running: make(chan struct{}, 1), moved: make(chan struct{})}, nil
@@ -88,11 +88,11 @@ func (p *Port) Write(b []byte) (int, error) {
 }
 
 // Close closes the port's connection.
-func (p *Port) Close() error {
+func (p *Port) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	return p.host.Close()
+	_ = p.host.Close() // nothing is left to be done about an error
 }
 
 // Times are how long a migration kept the VM waiting.
@@ -131,12 +131,12 @@ func (p *Port) Move(ctx context.Context) (Times, error) {
 	p.moved = make(chan struct{})
 	p.mu.Unlock()
 	if sourceFirst || closed {
-		source.Close()
+		_ = source.Close()
 	}
 	err = target.Complete()
-	source.Close()
+	_ = source.Close()
 	if closed {
-		target.Close()
+		_ = target.Close()
 		return times, net.ErrClosed
 	}
 	times.Stunned = time.Since(begun)
@@ -156,7 +156,7 @@ func (p *Port) peer(ctx context.Context, move vspc.VMotion) (*vspc.Host, error) 
 	}
 	target := vspc.NewTarget(conn, p.conf, move)
 	if err := target.Peer(ctx); err != nil {
-		target.Close()
+		_ = target.Close()
 		return nil, err
 	}
 	return target, nil

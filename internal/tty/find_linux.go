@@ -49,8 +49,8 @@ func Find(root string) ([]Candidate, error) {
 // Holders lists the processes, other than this one, that have the port open. It sees those whose /proc this process
 // may read.
 func Holders(root, path string) []Holder {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
 	}
 	processes, err := os.ReadDir(filepath.Join(root, "proc"))
 	if err != nil {

@@ -20,7 +20,7 @@ func (p *port) open(path string, speed int) error {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EIO), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("%w (%v): add a serial port to the VM, or name another one", ErrNoPort, err)
+		return fmt.Errorf("%w (%w): add a serial port to the VM, or name another one", ErrNoPort, err)
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w: another program has opened it for itself alone", ErrBusy)
 	case err != nil:
@@ -40,7 +40,7 @@ func (p *port) setUp(fd, speed int) error {
 	case errors.Is(err, unix.EIO):
 		return fmt.Errorf("%w: the name is there, and no hardware behind it", ErrNoPort)
 	case err != nil:
-		return fmt.Errorf("%w: it is no serial line (%v)", ErrNoPort, err)
+		return fmt.Errorf("%w: it is no serial line (%w)", ErrNoPort, err)
 	}
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -59,7 +59,7 @@ func (p *port) setUp(fd, speed int) error {
 		return fmt.Errorf("can't be taken for this program alone: %w", err)
 	}
 	if err := unix.IoctlSetTermios(fd, setTermios, &raw); err != nil {
-		unix.IoctlSetInt(fd, unix.TIOCNXCL, 0)
+		_ = unix.IoctlSetInt(fd, unix.TIOCNXCL, 0)
 		return fmt.Errorf("raw mode can't be set: %w", err)
 	}
 	p.saved = *saved

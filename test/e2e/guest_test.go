@@ -115,8 +115,8 @@ func TestLife(t *testing.T) {
 				down.ran(t, 1)
 				down.failed(t, guestUnit) // so that people see it
 				down.same(t, first, "host-keys", "seed-sums")
-				// 10 s is what the guest waits; the rest is for an emulated machine's other work.
-				down.guestTook(t, 20)
+				// 10 s is what the guest waits for a server; the rest is for an emulated machine's drivers.
+				down.guestTook(t, 30)
 			})
 
 			s.put(t, identity("i-second", "second")+`
@@ -125,7 +125,7 @@ network:
   ethernets:
     primary:
       match: {macaddress: "`+macA+`"}
-      set-name: ens3
+      set-name: eth0
       addresses: [192.168.2.2/24]
       routes: [{to: 0.0.0.0/0, via: 192.168.2.254}]
 `+userdata+"    - dpkg --purge vmw-cloudinit-guest\n")

@@ -3,6 +3,7 @@
 package guesttest
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"sync"
@@ -174,8 +175,8 @@ func (s *Server) respond(frame packet.Frame) (packet.Code, []byte) {
 			return no(packet.Stale, "say hello")
 		}
 		chunk, err := s.offer.Chunk(request, s.MaxChunk)
-		if err != nil {
-			return packet.ResponseError, err.(*packet.Error).Append(nil)
+		if refused, ok := errors.AsType[*packet.Error](err); ok {
+			return packet.ResponseError, refused.Append(nil)
 		}
 		s.served += int64(len(chunk.Data))
 		return packet.ResponseChunk, chunk.Append(nil)

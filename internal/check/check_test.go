@@ -1,0 +1,174 @@
+package check_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"vmw-cloudinit-metadata/internal/check"
+	"vmw-cloudinit-metadata/internal/testenv"
+	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/nocloud/schema"
+	"vmw-cloudinit-metadata/vmfile"
+)
+
+const goodKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIL0v1Zw2Z3Jm4o7F3m7Yk2s1V5cN3i2o8f0m1n2b3c4d a@b"
+
+// add parses files by their names and has them checked.
+func add(t testing.TB, c *check.Checker, files ...string) {
+	t.Helper()
+	for i := 0; i < len(files); i += 2 {
+		instance, err := vmfile.Parse(files[i], []byte(files[i+1]))
+		c.Add(metadata.Entry{Key: files[i], VM: metadata.VM{Name: strings.TrimSuffix(files[i], ".yaml")}, Instance: instance}, err)
+	}
+}
+
+func expect(t *testing.T, c *check.Checker, want ...string) {
+	t.Helper()
+	var got []string
+	for _, f := range c.Findings() {
+		got = append(got, f.String())
+	}
+	for i := range max(len(got), len(want)) {
+		switch {
+		case i >= len(got):
+			t.Errorf("missing: %s", want[i])
+		case i >= len(want):
+			t.Errorf("not wanted: %s", got[i])
+		case !strings.Contains(got[i], want[i]):
+			t.Errorf("got\n%s, want\n%s", got[i], want[i])
+		}
+	}
+}
+
+func TestFindings(t *testing.T) {
+	c := check.New(nil)
+	add(t, c,
+		"a.yaml", "metadata: {public-keys: ['"+goodKey+"', ssh-rsa AAAA, 'no-pty "+goodKey+"']}\n",
+		"b.yaml", "metdata: {}\n",
+		"c.yaml", "network: {address: 192.0.2.7/24, gateway: 198.51.100.1}\n",
+		"d.yaml", "userdata: |\n  #cloud-config\n  a: [\nvendordata: |\n  # cloud-config\n",
+		"e.yaml", "userdata: {a: b}\n",
+	)
+	c.Add(metadata.Entry{Key: "f"}, errors.New("the disk is on fire"))
+	if c.Checked() != 6 {
+		t.Errorf("%d checked, want 6", c.Checked())
+	}
+	expect(t, c,
+		"f: error: the disk is on fire",
+		"a.yaml:1:", // the second key
+		"b.yaml:1:1: error: metdata: is not a key of this format",
+		"c.yaml:1:34: error: network.gateway",
+		"d.yaml:4:3: error: userdata: is not YAML",
+		"d.yaml:5:3: error: vendordata: is of no kind that cloud-init knows",
+	)
+}
+
+func TestDuplicates(t *testing.T) {
+	c := check.New(nil)
+	add(t, c,
+		"a.yaml", "metadata: {instance-id: x, hostname: Web, local-hostname: web}\nnetwork: {address: 2001:db8::1/64, mac-address: 00:50:56:AA:BB:CC}\n",
+		"b.yaml", "metadata: {instance-id: x, hostname: wEB}\nnetwork:\n  version: 1\n  config:\n  - {type: physical, name: eth0, mac_address: '00:50:56:aa:bb:cc', subnets: [{type: static, address: '2001:DB8:0::1/64'}]}\n  - {type: nameserver, address: 192.0.2.53}\n",
+		"c.yaml", "network:\n  version: 2\n  ethernets:\n    a: {addresses: [192.0.2.7/24, {2001:db8::1/64: {label: x}}, 'fe80::1/64'], nameservers: {addresses: [192.0.2.53]}, match: {macaddress: '00:50:56:aa:bb:cc'}}\n",
+		"d.yaml", "network: {version: 2, ethernets: {a: {addresses: [192.0.2.8/24, 'fe80::1/64'], nameservers: {addresses: [192.0.2.53]}}}}\n",
+	)
+	expect(t, c,
+		"b.yaml:1:12: error: metadata.instance-id: the instance-id x is also that of a.yaml:1:12",
+		"b.yaml:1:28: warning: metadata.hostname: the hostname web is also that of a.yaml:1:28",
+		"b.yaml:5:34: error: network.config.0.mac_address: the MAC address 00:50:56:aa:bb:cc is also that of a.yaml:2:",
+		"b.yaml:5:93: error: network.config.0.subnets.0.address: the address 2001:db8::1 is also that of a.yaml:2:11",
+		"c.yaml:4:35: error: network.ethernets.a.addresses.1: the address 2001:db8::1 is also that of a.yaml:2:11",
+		"c.yaml:4:128: error: network.ethernets.a.match.macaddress",
+	)
+	if errors, warnings := check.Count(c.Findings()); errors != 5 || warnings != 1 {
+		t.Errorf("%d errors and %d warnings, want 5 and 1", errors, warnings)
+	}
+}
+
+// A mistake that many VMs inherit is reported once.
+func TestInheritedMistake(t *testing.T) {
+	c := check.New(nil)
+	for i := range 5 {
+		c.Add(metadata.Entry{Key: fmt.Sprint("vm", i)}, &metadata.DataError{Origin: "defaults.yaml:3:1", Path: "x", Problem: "is wrong"})
+		c.Add(metadata.Entry{Key: fmt.Sprint("row", i)}, errors.Join(&metadata.DataError{Problem: "is wrong"}))
+	}
+	if n := len(c.Findings()); n != 6 {
+		t.Errorf("%d findings, want one for the file, and one for each row", n)
+	}
+}
+
+func TestSchemas(t *testing.T) {
+	schemas, err := schema.Load(testenv.CloudInit(t, "trixie"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := check.New(schemas)
+	add(t, c,
+		"a.yaml", "userdata: |\n\n  #cloud-config\n  package_update: yes\n  pakages: []\n",
+		"b.yaml", "userdata:\n  pakages: []\n",
+		"c.yaml", "userdata: \"#cloud-config\\npakages: []\\n\"\n",
+		"d.yaml", "network:\n  network:\n    version: 2\n    ethernets:\n      eth0: {dhcp4: true, mtu: big}\n",
+		"e.yaml", "network:\n  address: 192.0.2.7/24\n",
+	)
+	findings := c.Findings()
+	expect(t, c,
+		"a.yaml:5:3: error: userdata.pakages: there is no such key here: did you mean packages?",
+		"b.yaml:2:3: error: userdata.pakages: there is no such key here",
+		"c.yaml:1:1: error: userdata.pakages: there is no such key here: did you mean packages? (line 2, column 1 of the userdata)",
+		"d.yaml:5:27: error: network.network.ethernets.eth0.mtu",
+	)
+	var text, object, sarif bytes.Buffer
+	if err := errors.Join(check.WriteText(&text, 5, findings), check.WriteJSON(&object, 5, findings), check.WriteSARIF(&sarif, "1.0", findings)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(text.String(), "\n5 VMs checked: 4 errors, 0 warnings\n") {
+		t.Errorf("text is\n%s", text.String())
+	}
+	var read struct {
+		Checked, Errors int
+		Findings        []check.Finding
+	}
+	if err := json.Unmarshal(object.Bytes(), &read); err != nil || read.Checked != 5 || read.Errors != 4 || len(read.Findings) != 4 || read.Findings[0] != findings[0] {
+		t.Errorf("JSON is %s, %v", object.String(), err)
+	}
+	var log struct {
+		Version string
+		Runs    []struct {
+			Results []struct {
+				RuleID, Level string
+				Locations     []struct {
+					PhysicalLocation struct {
+						ArtifactLocation struct{ URI string }
+						Region           struct{ StartLine, StartColumn int }
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(sarif.Bytes(), &log); err != nil || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != 4 {
+		t.Fatalf("SARIF is %s, %v", sarif.String(), err)
+	}
+	first := log.Runs[0].Results[0]
+	place := first.Locations[0].PhysicalLocation
+	if first.RuleID != check.RuleUserData || first.Level != "error" || place.ArtifactLocation.URI != "a.yaml" || place.Region.StartLine != 5 || place.Region.StartColumn != 3 {
+		t.Errorf("the first result is %+v", first)
+	}
+	object.Reset()
+	if err := check.WriteJSON(&object, 0, nil); err != nil || !strings.Contains(object.String(), `"findings": []`) {
+		t.Errorf("without findings: %s, %v", object.String(), err)
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	schemas, err := schema.Load(testenv.CloudInit(b, "trixie"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := check.New(schemas)
+	for b.Loop() {
+		add(b, c, "a.yaml", "metadata: {hostname: a}\nnetwork: {address: 192.0.2.7/24}\nuserdata: |\n  #cloud-config\n  packages: [a, b]\n  growpart: {mode: auto}\n")
+	}
+}

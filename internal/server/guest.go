@@ -118,7 +118,12 @@ func (g *guest) enqueue(r request) {
 
 // ready returns the answer to r if there is no work left to do for it, nor anything to wait for. Most requests are
 // such: a guest asks three times for what is looked up once.
-func (g *guest) ready(r request) []byte {
+func (g *guest) ready(r request) (frame []byte) {
+	defer func() {
+		if recover() != nil {
+			frame = nil // Find is asked then
+		}
+	}()
 	document, ok := r.code.Document()
 	if !ok || r.err != nil {
 		return nil
@@ -136,7 +141,7 @@ func (g *guest) ready(r request) []byte {
 	if rendering == nil {
 		return nil
 	}
-	frame := rendering.frame(document)
+	frame = rendering.frame(document)
 	if frame != nil {
 		g.server.stats.Answers.Add(1)
 		g.logServed(r)

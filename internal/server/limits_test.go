@@ -308,3 +308,16 @@ func TestAllowTakesAddressesWithAZone(t *testing.T) {
 		s.Shutdown(t.Context())
 	})
 }
+
+// forgetful is a driver that can't recall.
+type forgetful struct{ metadata.Driver }
+
+func (forgetful) Recall(metadata.VM) *metadata.Instance { panic("driver bug") }
+
+func TestADriverThatPanicsWhenItRecalls(t *testing.T) {
+	driver := forgetful{metadata.DriverFunc(inventory)}
+	_, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+	if frame := ask(t, boot(t, address, "web"), "!!REQUEST_METADATA#\n"); frame.Code != packet.ResponseMetaData {
+		t.Errorf("%s %s", frame.Code, frame.Data)
+	}
+}

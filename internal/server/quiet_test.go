@@ -131,3 +131,18 @@ func TestOffersTakeTurns(t *testing.T) {
 	o.keep(guests[0], offer, making{})
 	check(0)
 }
+
+func TestAGuestThatIsGoneLeavesNothing(t *testing.T) {
+	offer, err := packet.NewOffer(map[packet.Document][]byte{packet.UserData: make([]byte, 1000)}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{offers: offers{limit: 1 << 20}}
+	g := newGuest(s, nil)
+	s.stats.Ports.Add(1)
+	s.offers.keep(g, offer, making{})
+	g.Closed(nil)
+	if len(s.offers.byGuest) != 0 || s.offers.size != 0 || s.stats.Ports.Load() != 0 {
+		t.Errorf("%d offers with %d bytes, %d ports", len(s.offers.byGuest), s.offers.size, s.stats.Ports.Load())
+	}
+}

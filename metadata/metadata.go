@@ -118,6 +118,12 @@ type Lister interface {
 	All(ctx context.Context) iter.Seq2[Entry, error]
 }
 
+// Counter is what a Lister can be as well, if it knows beforehand how many entries it has.
+type Counter interface {
+	// Count returns about how many entries All yields: for those who show progress.
+	Count(ctx context.Context) (int, error)
+}
+
 // Entry is the data of one VM in a driver's inventory.
 type Entry struct {
 	// Key is the driver's own name for the entry: of a file, of a row.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,7 +80,11 @@ func (f *checkFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	checker := check.New(schemas)
-	stopProgress := showProgress(stderr, checker)
+	total := 0
+	if counter, ok := driver.(metadata.Counter); ok && f.vm == (metadata.VM{}) {
+		total, _ = counter.Count(ctx) // without it there is a number, and no bar
+	}
+	stopProgress := showProgress(stderr, checker, total)
 	err = checkAll(checker, entries)
 	stopProgress()
 	if err != nil {
@@ -169,8 +174,9 @@ func checkAll(checker *check.Checker, entries iter.Seq2[metadata.Entry, error]) 
 	return nil
 }
 
-// showProgress keeps a line on a terminal up to date. The function that it returns takes the line away.
-func showProgress(stderr io.Writer, checker *check.Checker) func() {
+// showProgress keeps a line on a terminal up to date: a bar, if the total is known. The function that it returns takes the
+// line away.
+func showProgress(stderr io.Writer, checker *check.Checker, total int) func() {
 	file, ok := stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return func() {}
@@ -183,7 +189,7 @@ func showProgress(stderr io.Writer, checker *check.Checker) func() {
 		for {
 			select {
 			case <-tick.C:
-				fmt.Fprintf(file, "\r%d VMs checked ", checker.Checked())
+				fmt.Fprint(file, "\r", progress(checker.Checked(), total), "\x1b[K")
 			case <-done:
 				fmt.Fprint(file, "\r\x1b[K")
 				return
@@ -194,4 +200,14 @@ func showProgress(stderr io.Writer, checker *check.Checker) func() {
 		close(done)
 		<-gone
 	}
+}
+
+// progress is the line for so many VMs checked, of a total; 0 is a total that is not known.
+func progress(checked, total int) string {
+	if total <= 0 {
+		return fmt.Sprintf("%d VMs checked", checked)
+	}
+	const width = 40
+	filled := width * min(checked, total) / total
+	return fmt.Sprintf("[%s%s] %d of %d VMs", strings.Repeat("#", filled), strings.Repeat(" ", width-filled), checked, total)
 }

@@ -316,6 +316,9 @@ func TestAll(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	if n, err := driver.Count(t.Context()); n != len(want) || err != nil {
+		t.Errorf("Count: %d, %v; All yields %d", n, err, len(want))
+	}
 	for range driver.All(t.Context()) {
 		break // a caller may stop
 	}

@@ -82,3 +82,23 @@ func (d *Driver) load(file source, there map[string]bool) (*metadata.Instance, e
 	}
 	return d.cache.parse(filepath.Join(d.directory, file.name), data)
 }
+
+// Count implements metadata.Counter. It reads the directory, and no file.
+func (d *Driver) Count(context.Context) (int, error) {
+	root, err := d.open()
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	files, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return 0, fmt.Errorf("file: %w", err)
+	}
+	n := 0
+	for _, file := range files {
+		if _, ok := identity(file.Name()); ok && !file.IsDir() {
+			n++
+		}
+	}
+	return n, nil
+}

@@ -493,6 +493,7 @@ func TestTLSLeavesNoDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		got := make([]byte, 4)
 		r.sessions[0].Send([]byte("late"), nil)
 		if _, err := io.ReadFull(h, got); err != nil || string(got) != "late" {

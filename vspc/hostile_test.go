@@ -249,10 +249,10 @@ func TestARefusedPortCanMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(vspc.Config{Admit: func(m vspc.DoProxy) error { return errors.New("not ours") }})
 		a := r.source(t)
-		secret := a.begin("seq1")
+		a.begin("seq1")
 		a.send(vspc.VMotionAbort{})
 		a.gets("")
-		secret = a.begin("seq2")
+		secret := a.begin("seq2")
 		b := r.target(t)
 		b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
 		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq2")})

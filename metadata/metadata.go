@@ -96,6 +96,14 @@ type Driver interface {
 	Find(ctx context.Context, vm VM) (*Instance, error)
 }
 
+// Recaller is what a Driver can be as well, if it keeps what it found.
+type Recaller interface {
+	// Recall returns what Find would return for vm now, if that is known without waiting for anything: a network, a
+	// file system that may hang, or a lock that Find holds while it waits; otherwise nil. It is called ahead of Find
+	// by the goroutine that also answers the VM's host, which has a vMotion to answer in time. Many calls run at once.
+	Recall(vm VM) *Instance
+}
+
 // DriverFunc makes a Driver of a function.
 type DriverFunc func(ctx context.Context, vm VM) (*Instance, error)
 

@@ -96,6 +96,8 @@ type Concentrator struct {
 	buffers  sync.Pool // of *[readSize]byte
 	attempts sync.Pool // of *attempt
 
+	keeper keeper
+
 	mu       sync.Mutex
 	draining bool
 	closed   bool
@@ -158,21 +160,47 @@ func (discard) Closed(error)   {}
 // it ended; it is never nil, and io.EOF if the host just closed it. Connections are served at once, one call each.
 func (c *Concentrator) Serve(conn net.Conn) error {
 	l := newLink(c, conn)
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		conn.Close()
+	if !c.add(l) {
 		return ErrClosed
 	}
-	c.links[l] = struct{}{}
-	c.mu.Unlock()
+	defer c.remove(l)
+	return l.serve()
+}
 
-	err := l.serve()
+// Start is Serve for very many connections: it does not wait, and done is called with the error at the end. On Linux
+// an idle connection without TLS then has no goroutine.
+func (c *Concentrator) Start(conn net.Conn, done func(error)) {
+	l := newLink(c, conn)
+	l.done = done
+	if !c.add(l) {
+		done(ErrClosed)
+		return
+	}
+	if l.raw != nil {
+		c.keeper.enter(l)
+	}
+	go func() {
+		l.open()
+		l.live()
+	}()
+}
 
+// add makes l one of those that Shutdown ends. False means that it was too late, and conn is closed.
+func (c *Concentrator) add(l *link) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		l.conn.Close()
+		return false
+	}
+	c.links[l] = struct{}{}
+	return true
+}
+
+func (c *Concentrator) remove(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	delete(c.links, l)
-	c.mu.Unlock()
-	return err
 }
 
 // Shutdown refuses migrations from now on, waits until what was sent to guests is handed to the network, or until ctx is done,

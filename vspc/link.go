@@ -40,6 +40,12 @@ type link struct {
 	raw     syscall.RawConn // conn's, if it can be used without blocking
 	writing sync.Mutex
 	output  output
+
+	// Of a link that has no goroutine while it is idle.
+	done   func(error) // nil for those that keep theirs
+	parkID uint64      // 0 if it can't be parked
+	parked bool        // guarded by writing
+	silent atomic.Bool // nothing has come since the last sweep
 }
 
 // stage says what a link's read deadline stands for.
@@ -63,7 +69,24 @@ func newLink(c *Concentrator, conn net.Conn) *link {
 
 // serve reads the connection to its end.
 func (l *link) serve() error {
-	err := l.run()
+	l.open()
+	return l.ended(l.read())
+}
+
+// live reads the connection to its end, or until it is parked.
+func (l *link) live() {
+	err := l.read()
+	if errors.Is(err, errParked) {
+		return
+	}
+	err = l.ended(err)
+	l.concentrator.keeper.leave(l)
+	l.concentrator.remove(l)
+	l.done(err)
+}
+
+// ended closes the connection, since it can't be read any more, and returns why.
+func (l *link) ended(err error) error {
 	if _, refusal := l.session.Load().standing(l); refusal != nil && l.stage == identifying {
 		l.refuse(refusal) // it hung up before it said which VM it has
 	}
@@ -73,20 +96,31 @@ func (l *link) serve() error {
 	return err
 }
 
-func (l *link) run() error {
+// open says our first words.
+func (l *link) open() {
 	l.setDeadline(identifying, l.concentrator.cfg.IdentifyTimeout)
 	if l.concentrator.cfg.RequireTLS && !l.secure {
 		l.send(l.options.Enable(nil, telnet.Remote, telnet.Authentication))
 	} else {
 		l.greet()
 	}
+}
+
+func (l *link) read() error {
 	for {
 		in, err := l.input.read()
+		if len(in) > 0 {
+			l.silent.Store(false)
+		}
 		failed := l.handle(in)
 		l.input.release()
 		switch {
 		case failed != nil:
 			return failed
+		case errors.Is(err, os.ErrDeadlineExceeded) && l.stage == settled:
+			if l.park() {
+				return errParked
+			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if err := l.overdue(); err != nil {
 				return err
@@ -128,6 +162,8 @@ func (l *link) accepts(side telnet.Side, option telnet.Option) bool {
 
 // setDeadline says what the connection waits for and until when; settled has no end.
 func (l *link) setDeadline(stage stage, in time.Duration) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.stage = stage
 	var at time.Time
 	if stage != settled {

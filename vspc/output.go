@@ -15,6 +15,9 @@ const (
 	minPiece = 4 << 10
 	maxPiece = 16 << 10 // a record of TLS
 	slow     = 5 * time.Millisecond
+	// easyEnough is what a host has to take without a pause before it gets larger pieces: more than a small receive
+	// buffer and our own send buffer swallow.
+	easyEnough = 64 << 10
 )
 
 // maxAttempt is what is offered to the kernel at once on a connection that can be written to without blocking. The
@@ -32,6 +35,7 @@ type output struct {
 	// For the pump.
 	begun []byte // what has to be written before anything else: control, or the other half of a doubled FF
 	piece int    // the size of the next piece on a connection that blocks
+	easy  int    // bytes such a connection has taken at once since it last was slow
 }
 
 // send queues bytes for the host, ahead of the guest's data. It is called by the goroutine that reads.
@@ -177,7 +181,9 @@ func (l *link) write(p []byte, wait bool) (int, error) {
 	n, err := l.conn.Write(p)
 	switch {
 	case time.Since(start) > slow:
-		l.output.piece = minPiece
+		l.output.piece, l.output.easy = minPiece, 0
+	case l.output.easy < easyEnough:
+		l.output.easy += n
 	case n >= l.output.piece:
 		l.output.piece = min(2*n, maxPiece)
 	}
@@ -214,6 +220,7 @@ func (l *link) fail(why error) {
 		return
 	}
 	conn.Close()
+	l.resume()
 }
 
 func (l *link) reason() error {

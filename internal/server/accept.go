@@ -82,16 +82,19 @@ func (s *Server) welcome(conn net.Conn) {
 		return
 	}
 	go func() {
-		defer s.leave(address)
 		conn, err := s.secure(conn)
 		if err != nil {
 			s.stats.Broken.Add(1)
 			s.quiet.log(s.log, slog.LevelWarn, "tls", "TLS failed", "remote", conn.RemoteAddr().String(), "error", err)
 			conn.Close()
+			s.leave(address)
 			return
 		}
 		remote := conn.RemoteAddr()
-		s.left(remote, s.concentrator.Serve(conn))
+		s.concentrator.Start(conn, func(err error) {
+			s.left(remote, err)
+			s.leave(address)
+		})
 	}()
 }
 

@@ -116,11 +116,6 @@ func (g *guest) enqueue(r request) {
 	}
 }
 
-// recaller is a driver that can tell, without waiting for anything, what Find would return now; nil if it can't.
-type recaller interface {
-	Recall(vm metadata.VM) *metadata.Instance
-}
-
 // ready returns the answer to r if there is no work left to do for it, nor anything to wait for. Most requests are
 // such: a guest asks three times for what is looked up once.
 func (g *guest) ready(r request) (frame []byte) {
@@ -133,7 +128,7 @@ func (g *guest) ready(r request) (frame []byte) {
 	if !ok || r.err != nil {
 		return nil
 	}
-	driver, ok := g.server.driver(g.session.DoProxy().ServiceURI).(recaller)
+	driver, ok := g.server.driver(g.session.DoProxy().ServiceURI).(metadata.Recaller)
 	if !ok {
 		return nil
 	}

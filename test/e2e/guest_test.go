@@ -239,7 +239,7 @@ func TestLargeUserData(t *testing.T) {
 	r.isWhole(t, "i-large", "large")
 	r.wants(t, "instance-sums", fmt.Sprintf("%x", sha256.Sum256([]byte(strings.TrimSpace(script)))))
 	r.ran(t, 1)
-	if !strings.Contains(s.said(), "moved") {
+	if !strings.Contains(s.said(), "vMotion completed") {
 		t.Error("the server tells of no vMotion")
 	}
 }

@@ -249,10 +249,10 @@ func TestARefusedPortCanMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(vspc.Config{Admit: func(m vspc.DoProxy) error { return errors.New("not ours") }})
 		a := r.source(t)
-		secret := a.begin("seq1")
+		a.begin("seq1")
 		a.send(vspc.VMotionAbort{})
 		a.gets("")
-		secret = a.begin("seq2")
+		secret := a.begin("seq2")
 		b := r.target(t)
 		b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
 		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq2")})
@@ -477,5 +477,77 @@ func TestOpenMayCloseThePort(t *testing.T) {
 		if err := w.err(); !errors.Is(err, vspc.ErrRefused) {
 			t.Errorf("the connection ended with %v", err)
 		}
+	})
+}
+
+// TestTLSLeavesNoDeadline has a port whose TLS was started inside telnet, and that is quiet for longer than any of the
+// times at the start.
+func TestTLSLeavesNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		serverTLS, _ := selfSigned(t)
+		r := newRoom(vspc.Config{TLS: serverTLS})
+		ours, theirs := net.Pipe()
+		go r.Serve(theirs)
+		h := vspc.NewHost(ours, vspc.HostConfig{Identity: vspc.Identity{Name: "vm"}, TLS: &tls.Config{InsecureSkipVerify: true}})
+		if err := h.Handshake(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		got := make([]byte, 4)
+		r.sessions[0].Send([]byte("late"), nil)
+		if _, err := io.ReadFull(h, got); err != nil || string(got) != "late" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if _, err := h.Write([]byte("too")); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if r.ears[0].String() != "too" {
+			t.Errorf("the guest said %q", r.ears[0])
+		}
+		h.Close()
+		time.Sleep(time.Minute) // TLS says goodbye
+	})
+}
+
+func TestTLSIsNotStartedUnasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{TLS: new(tls.Config)})
+		w := r.connect(t)
+		w.conn.Write(startOfTLS)
+		if _, ok := errors.AsType[*vspc.ProtocolError](w.err()); !ok {
+			t.Errorf("the connection ended with %v", w.err())
+		}
+	})
+}
+
+// TestWhatAWrongSecretEarns checks that what comes behind it is neither kept nor counted.
+func TestWhatAWrongSecretEarns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{})
+		w := r.target(t)
+		w.send(vspc.VMotionPeer{SequenceAndSecret: []byte("wrong")})
+		for range 3 {
+			w.guest(strings.Repeat("x", vspc.MaxEarlyData))
+		}
+		w.send(vspc.VMotionBegin{Sequence: []byte("seq1")}) // it has no port to move
+		w.gets("", vspc.UnknownSuboption2{Unknown: vspc.CmdVMotionPeer})
+		if err := w.err(); err != nil {
+			t.Errorf("the connection ended with %v", err)
+		}
+		r.end(t)
+	})
+}
+
+func TestQuestionsArePutOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{})
+		w := r.connect(t)
+		w.say("ff fb e8"+hostsList, 1<<20)
+		w.hears()
+		w.say(hostsList, 1<<20)
+		w.wants("")
+		r.end(t)
 	})
 }

@@ -262,7 +262,7 @@ func (l *link) startTLS(early []byte) error {
 	if l.stage != identifying { // others may be writing
 		return &ProtocolError{"TLS was started too late"}
 	}
-	l.conn.SetWriteDeadline(time.Now().Add(l.concentrator.cfg.IdentifyTimeout))
+	_ = l.conn.SetWriteDeadline(time.Now().Add(l.concentrator.cfg.IdentifyTimeout))
 	l.send(telnet.AppendSubnegotiation(nil, telnet.Authentication, []byte{authReply, authSSL, 0, sslAccepted}))
 	l.kick()
 	if err := l.flush(); err != nil {

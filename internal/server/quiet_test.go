@@ -83,8 +83,7 @@ func TestRenderingsTakeTurns(t *testing.T) {
 	if other, _ := rs.of(metadata.VM{Name: "db"}, instances[0]); other == first || other.vm.Name != "db" {
 		t.Error("a VM gets another's rendering")
 	}
-	runtime.KeepAlive(instances)
-	instances = nil
+	runtime.KeepAlive(instances) // and no longer
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		runtime.GC()
 		rs.mu.Lock()

@@ -39,8 +39,8 @@ func fullSizes() sizes {
 // smallSizes are for CI: all is tried, little is said by the figures.
 func smallSizes() sizes {
 	return sizes{
-		rounds: 2, storm: 1000, stormLarge: 300, parallel: 64, steady: 100, huge: 10, window: 500 * time.Millisecond,
-		idle: []int{500, 1000, 2000}, settle: time.Second, connected: 1000, boots: 200, moves: 100,
+		rounds: 1, storm: 1000, stormLarge: 300, parallel: 64, steady: 100, huge: 10, window: 500 * time.Millisecond,
+		idle: []int{500, 1000, 2000}, settle: 8 * time.Second, connected: 1000, boots: 200, moves: 100,
 		quiet: 50, quietRate: 500, files: 2000, slow: 3,
 	}
 }

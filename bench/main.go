@@ -78,7 +78,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	small := flags.Bool("small", false, "few VMs and short runs: tries everything in less than two minutes, for CI")
 	only := flags.String("cases", "", "measure the cases that match this `regexp` alone")
 	servers := flags.String("servers", "", "measure these servers alone: `names` separated by semicolons")
-	rounds := flags.Int("rounds", 0, "how many `turns` (0: 5, or 2 with -small)")
+	rounds := flags.Int("rounds", 0, "how many `turns` (0: 5, or 1 with -small)")
 	out := flags.String("out", "bench/out", "`directory` of the report")
 	program := flags.String("server", "", "the server's `program` (default: built from the source in this directory)")
 	against := flags.String("against", "", "measure this other build of the server's `program` too, in turn, as \"former\"")

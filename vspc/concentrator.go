@@ -74,6 +74,10 @@ type Config struct {
 	// RequireTLS refuses all connections that are not encrypted in one of the two ways.
 	RequireTLS bool
 
+	// MaxRate bounds what is read from one connection, in bytes a second, with a second's worth at once. What goes
+	// beyond waits in the network. 0 means no bound.
+	MaxRate int
+
 	// 0 means the default of the same name.
 	IdentifyTimeout, IdentityGrace, SecretLifetime, RefusedLinger time.Duration
 }

@@ -46,6 +46,8 @@ type link struct {
 	parkID uint64      // 0 if it can't be parked
 	parked bool        // guarded by writing
 	silent atomic.Bool // nothing has come since the last sweep
+
+	pace pace
 }
 
 // stage says what a link's read deadline stands for.
@@ -114,6 +116,7 @@ func (l *link) read() error {
 		}
 		failed := l.handle(in)
 		l.input.release()
+		l.pace.rest(len(in), l.concentrator.cfg.MaxRate)
 		switch {
 		case failed != nil:
 			return failed

@@ -12,7 +12,7 @@ import (
 // say. A command for the host waits behind one such piece at most, so a slow host gets small ones, and a host that was
 // fast so far no more than it can still read in time.
 const (
-	minPiece = 4 << 10
+	minPiece = 2 << 10
 	maxPiece = 16 << 10 // a record of TLS
 	slow     = 5 * time.Millisecond
 	// easyEnough is what a host has to take without a pause before it gets larger pieces: more than a small receive

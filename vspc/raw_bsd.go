@@ -4,5 +4,5 @@ package vspc
 
 import "syscall"
 
-// limitUnsent does nothing: these systems have no such limit, or another one.
-func limitUnsent(syscall.RawConn) {}
+// limitQueues does nothing: these systems have no such limits, or others.
+func limitQueues(syscall.RawConn) {}

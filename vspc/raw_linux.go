@@ -7,11 +7,16 @@ import "syscall"
 // a second. What waits with us does not.
 const notSentLowWater = 4 << 10
 
+// receiveBuffer is how much the kernel takes from a host ahead of us, roughly. What a guest that floods its port has sent
+// stands ahead of its host's VMOTION-BEGIN.
+const receiveBuffer = 32 << 10
+
 const tcpNotSentLowAt = 25 // TCP_NOTSENT_LOWAT of linux/tcp.h, on all architectures
 
-// limitUnsent sets the limit. If it can't be set, as in a sandbox, the connection works all the same.
-func limitUnsent(raw syscall.RawConn) {
+// limitQueues sets the limits. If they can't be set, as in a sandbox, the connection works all the same.
+func limitQueues(raw syscall.RawConn) {
 	_ = raw.Control(func(fd uintptr) {
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowAt, notSentLowWater)
+		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBuffer)
 	})
 }

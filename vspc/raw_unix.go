@@ -18,13 +18,13 @@ func rawOf(conn net.Conn) syscall.RawConn {
 	case *tls.Conn:
 		if tcp, ok := conn.NetConn().(*net.TCPConn); ok {
 			if raw, err := tcp.SyscallConn(); err == nil {
-				limitUnsent(raw)
+				limitQueues(raw)
 			}
 		}
 	case *net.TCPConn:
 		raw, err = conn.SyscallConn()
 		if err == nil {
-			limitUnsent(raw)
+			limitQueues(raw)
 		}
 	case *net.UnixConn:
 		raw, err = conn.SyscallConn()

@@ -1,0 +1,26 @@
+package vspc
+
+import "time"
+
+// longestRest bounds how long a connection is not read at once. A command that comes meanwhile waits for it.
+const longestRest = 50 * time.Millisecond
+
+// pace keeps a connection to a rate: one that never stops must not take the processor from the others.
+type pace struct {
+	ahead int       // bytes read, less those that time has allowed since
+	at    time.Time // of the last reckoning
+}
+
+// rest reckons n bytes that were read, and sleeps if they were too many for rate, in bytes a second; 0 is no bound.
+func (p *pace) rest(n, rate int) {
+	if rate <= 0 || n == 0 {
+		return
+	}
+	now := time.Now()
+	allowed := float64(rate) * now.Sub(p.at).Seconds()
+	p.ahead, p.at = max(0, p.ahead-int(min(allowed, float64(p.ahead)))), now
+	p.ahead += n
+	if over := p.ahead - rate; over > 0 {
+		time.Sleep(min(longestRest, time.Duration(over)*time.Second/time.Duration(rate)))
+	}
+}

@@ -43,7 +43,7 @@ func (c *Config) find(ctx context.Context) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	nics := awaitNICs(ctx, c.Root)
+	nics := awaitNICs(ctx, c.Root, c.Wait)
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	defer c.remind(ctx, func(since time.Duration) string {

@@ -13,13 +13,14 @@ import (
 	"vmw-cloudinit-metadata/packet"
 )
 
-// nicWait is how long the drivers of network hardware get. They are loaded while this runs at boot, which takes a
-// second or so; hardware that has no driver must not hold up each boot for long.
+// nicWait is how long the drivers of network hardware get at least, and a quarter of the wait for a server if that is
+// more. They are loaded while this runs at boot, which takes a second or so, and much longer where hundreds of machines
+// boot at once. Hardware that has no driver must not hold up each boot for long.
 const nicWait = 10 * time.Second
 
 // awaitNICs lists the physical network interfaces as soon as all network hardware on the PCI bus has one.
-func awaitNICs(ctx context.Context, root string) []packet.NIC {
-	ctx, cancel := context.WithTimeout(ctx, nicWait)
+func awaitNICs(ctx context.Context, root string, wait time.Duration) []packet.NIC {
+	ctx, cancel := context.WithTimeout(ctx, max(nicWait, wait/4))
 	defer cancel()
 	for lacksDriver(root) && pause(ctx, time.Second/20) == nil {
 	}

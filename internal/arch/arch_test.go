@@ -103,6 +103,7 @@ func TestProject(t *testing.T) {
 	}
 	for name, problems := range map[string][]string{
 		"imports":  tree.Imports(rules(), testModules()),
+		"stale":    tree.Stale(rules()),
 		"state":    tree.State(),
 		"comments": tree.Comments(),
 		"habits":   tree.Habits(),

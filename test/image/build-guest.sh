@@ -19,8 +19,8 @@ if [ -z "$mirror" ]; then
 fi
 
 # Kernel and disk drivers of the cloud kernel need no initrd. ifupdown is what Debian's cloud-init writes network
-# configurations for.
-include=systemd-sysv,udev,dbus,cloud-init,linux-image-cloud-amd64,openssh-server,iproute2,ifupdown,isc-dhcp-client,kmod
+# configurations for; it sets the routes of version 2 with net-tools' route.
+include=systemd-sysv,udev,dbus,cloud-init,linux-image-cloud-amd64,openssh-server,iproute2,ifupdown,isc-dhcp-client,kmod,net-tools
 
 plain_system() {
 	root=$1

@@ -78,7 +78,7 @@ func TestAStormIsServed(t *testing.T) {
 			}
 			var steady load.SteadyReply
 			questions := []answers.Question{answers.MetaData, answers.UserData}
-			if err := f.Steady(load.SteadyArgs{VMs: 20, Duration: 50 * time.Millisecond, Questions: questions}, &steady); err != nil {
+			if err := f.Steady(load.SteadyArgs{VMs: 20, Duration: time.Second, Questions: questions}, &steady); err != nil {
 				t.Fatal(err)
 			}
 			if least := 20 * len(set[answers.MetaData]); steady.Answers < 20 || steady.Bytes < least || steady.Latency.Count != steady.Answers {

@@ -23,6 +23,7 @@ type sizes struct {
 	idle                        []int         // connected VMs
 	settle                      time.Duration // until idle memory is read again
 	connected, boots, moves     int           // of the vMotion case; moves a second
+	sessions                    []int         // connected VMs in memory
 	quiet, quietRate            int           // VMs beside the hostile one, and their questions a second
 	files                       int           // in the directory of the start case
 	slow                        int           // hosts that read slowly
@@ -32,7 +33,8 @@ func fullSizes() sizes {
 	return sizes{
 		rounds: 5, storm: 10_000, stormLarge: 10_000, parallel: 256, steady: 1000, huge: 100, window: 5 * time.Second,
 		idle: []int{5000, 10_000, 19_000}, settle: 150 * time.Second, connected: 15_000, boots: 2000, moves: 200,
-		quiet: 500, quietRate: 2000, files: 40_000, slow: 20,
+		sessions: []int{10_000, 40_000, 100_000},
+		quiet:    500, quietRate: 2000, files: 40_000, slow: 20,
 	}
 }
 
@@ -41,7 +43,8 @@ func smallSizes() sizes {
 	return sizes{
 		rounds: 1, storm: 1000, stormLarge: 300, parallel: 64, steady: 100, huge: 10, window: 500 * time.Millisecond,
 		idle: []int{500, 1000, 2000}, settle: 8 * time.Second, connected: 1000, boots: 200, moves: 100,
-		quiet: 50, quietRate: 500, files: 2000, slow: 3,
+		sessions: []int{1000, 4000},
+		quiet:    50, quietRate: 500, files: 2000, slow: 3,
 	}
 }
 
@@ -111,7 +114,7 @@ func cases(s sizes) []benchCase {
 			hugeUserData, s.huge, []answers.Question{answers.UserData}, plain...),
 		storm("storm-tls", "Boot storm over TLS", fmt.Sprintf(stormAbout, plot.Number(float64(s.storm)), " with TLS", s.parallel)+
 			" The floors are crypto/tls servers.", smallUserData, s.storm, true, ours, floorTelnet, floorLines),
-		idleCase(s), moveCase(s), slowCase(s), hostileCase(s), startCase(s),
+		idleCase(s), sessionsCase(s), moveCase(s), sessionMovesCase(s), slowCase(s), hostileCase(s), startCase(s),
 	}
 }
 
@@ -129,6 +132,42 @@ func idleCase(s sizes) benchCase {
 			},
 		},
 		run: func(b *bench, of string) error { return b.idle(of, kinds) },
+	}
+}
+
+func sessionsCase(s sizes) benchCase {
+	return benchCase{
+		Case: report.Case{
+			Name: "sessions", Title: "Sessions without a kernel", Axis: "connected VMs", Servers: []string{ours},
+			About: "The server with its load in one process, over connections in memory. VMs say who they are, and are silent; their hosts' ends are gone " +
+				"when memory is read. “Ours” is without the connection and the descriptor of its goroutine, which have a column of their own, as the goroutine's " +
+				"stack has: a silent TCP connection has no goroutine. The file driver and the server keep what is more once a VM has asked.",
+			Columns: []report.Column{
+				{Metric: "heap", Unit: "ours, B/VM", Line: true}, {Metric: "asked", Unit: "more once it has asked, B"},
+				{Metric: "connection", Unit: "connection, B"}, {Metric: "stack", Unit: "stack, B"},
+				{Metric: "pss", Unit: "process in all, MiB"}, {Metric: "cycle", Unit: "CPU ms/collection of garbage"},
+			},
+		},
+		run: func(b *bench, of string) error { return b.sessions(of, s.sessions, b.sessionsMemory) },
+	}
+}
+
+func sessionMovesCase(s sizes) benchCase {
+	return benchCase{
+		Case: report.Case{
+			Name: "sessions-vmotion", Title: "vMotion among sessions without a kernel", Servers: []string{ours},
+			About: fmt.Sprintf("As many VMs as in “Sessions without a kernel”. %d a second move, as in the vMotion case, while nobody or %s others boot, %d at once. Garbage "+
+				"is collected of both ends at once, but nearly all that lives is the server's. A pause is when the whole process stands still for that.",
+				s.moves, plot.Number(float64(s.boots)), s.parallel),
+			Columns: []report.Column{
+				{Metric: "moves", Unit: "moves"}, {Metric: "lost", Unit: "lost"},
+				{Metric: "p50", Unit: "p50 ms"}, {Metric: "p99", Unit: "p99 ms", Chart: true}, {Metric: "max", Unit: "max ms"},
+				{Metric: "boots", Unit: "boots/s"}, {Metric: "cycles", Unit: "collections"},
+				{Metric: "pause-p99", Unit: "pause, p99 ms"}, {Metric: "pause-max", Unit: "pause, max ms"},
+				{Metric: "share", Unit: "% of CPU for collecting"},
+			},
+		},
+		run: func(b *bench, of string) error { return b.sessions(of, s.sessions, b.sessionsMoves) },
 	}
 }
 
@@ -226,6 +265,10 @@ func goals(s sizes) []report.Goal {
 		most("vmotion", bootingPhase, "p99", 50), most("vmotion", bootingPhase, "lost", 0.5),
 		most("slow", slowPhase, "max", 1000), most("start", filesPhase, "start", 500),
 	}
+	few, many := strconv.Itoa(s.sessions[0]), strconv.Itoa(s.sessions[len(s.sessions)-1])
+	all = append(all,
+		report.Goal{Case: "sessions", Phase: many, Metric: "heap", Against: ours, AgainstPhase: few, Most: 1.1},
+		most("sessions-vmotion", many+", "+bootingPhase, "p99", 50), most("sessions-vmotion", many+", "+bootingPhase, "lost", 0.5))
 	for _, kind := range load.Hostilities() {
 		for _, than := range []string{nobody, string(kind) + elsewhere} {
 			all = append(all, report.Goal{Case: "hostile", Phase: string(kind), Metric: "p99", Against: ours, AgainstPhase: than, Most: 1.05})

@@ -61,7 +61,7 @@ type bench struct {
 	work         string // directory for files that nobody looks at, except the processes' logs
 	certificate  string // file with a key
 	prepared     []string
-	loads        int
+	workers      int
 }
 
 func (b *bench) progress(format string, args ...any) {

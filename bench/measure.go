@@ -14,6 +14,7 @@ import (
 	"vmw-cloudinit-metadata/bench/answers"
 	"vmw-cloudinit-metadata/bench/inventory"
 	"vmw-cloudinit-metadata/bench/load"
+	"vmw-cloudinit-metadata/bench/sessions"
 	"vmw-cloudinit-metadata/bench/stats"
 )
 
@@ -315,6 +316,101 @@ func (b *bench) idle(of string, names []string) error {
 	return nil
 }
 
+// sessions runs measure in turn for each number of VMs, each in a process of its own where so many are connected.
+func (b *bench) sessions(of string, counts []int, measure func(of string, vms int, w *worker, connected sessions.ConnectReply) error) error {
+	if len(b.selected([]string{ours})) == 0 {
+		return nil
+	}
+	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
+	if err != nil {
+		return err
+	}
+	rounds := min(b.sizes.rounds, 2)
+	for round := range rounds {
+		for _, vms := range counts {
+			err := func() error {
+				w, err := b.startWorker("sessions", "Sessions")
+				if err != nil {
+					return err
+				}
+				defer w.stop()
+				args := sessions.Config{Files: conf.files, Answers: conf.answers, VMs: vms}
+				if err := w.call("Start", args, &load.Nothing{}); err != nil {
+					return err
+				}
+				var reply sessions.ConnectReply
+				if err := w.call("Connect", sessions.ConnectArgs{VMs: vms, Parallel: b.sizes.parallel}, &reply); err != nil {
+					return err
+				}
+				return measure(of, vms, w, reply)
+			}()
+			if err != nil {
+				return err
+			}
+			b.progress("%s: %d of %d, %d VMs", of, round+1, rounds, vms)
+		}
+	}
+	return nil
+}
+
+func (b *bench) sessionsMemory(of string, vms int, w *worker, connected sessions.ConnectReply) error {
+	pss, err := w.memory()
+	if err != nil {
+		return err
+	}
+	var asked sessions.AskReply
+	if err := w.call("Ask", sessions.AskArgs{VMs: b.sizes.boots, Parallel: b.sizes.parallel}, &asked); err != nil {
+		return err
+	}
+	connection, err := b.bareConnection(vms)
+	if err != nil {
+		return err
+	}
+	for metric, value := range map[string]float64{
+		"heap": connected.Heap - connection, "asked": asked.Heap, "connection": connection, "stack": connected.Stacks,
+		"pss": pss / (1 << 20), "cycle": stats.Milliseconds(connected.Cycle),
+	} {
+		b.report.Add(of, strconv.Itoa(vms), ours, metric, value)
+	}
+	return nil
+}
+
+// bareConnection is what each of so many connections in memory takes of the heap, in bytes.
+func (b *bench) bareConnection(count int) (each float64, err error) {
+	w, err := b.startWorker("sessions", "Sessions")
+	if err != nil {
+		return 0, err
+	}
+	defer w.stop()
+	err = w.call("Bare", count, &each)
+	return each, err
+}
+
+func (b *bench) sessionsMoves(of string, vms int, w *worker, _ sessions.ConnectReply) error {
+	s := b.sizes
+	for _, boots := range []int{0, s.boots} {
+		phase := strconv.Itoa(vms) + ", " + quietPhase
+		if boots > 0 {
+			phase = strconv.Itoa(vms) + ", " + bootingPhase
+		}
+		var reply sessions.MovesReply
+		err := w.call("Moves", load.MovesArgs{
+			From: s.boots, Count: s.boots, Rate: s.moves, Duration: 2 * s.window, BootCount: boots, BootsParallel: s.parallel,
+		}, &reply)
+		if err != nil {
+			return err
+		}
+		b.noteMoves(of, phase, ours, reply.MovesReply)
+		for metric, value := range map[string]float64{
+			"cycles": float64(reply.Cycles), "pause-p99": stats.Milliseconds(reply.PauseP99),
+			"pause-max": stats.Milliseconds(reply.PauseMax), "share": reply.Share,
+		} {
+			b.report.Add(of, phase, ours, metric, value)
+		}
+	}
+	return nil
+}
+
 func (b *bench) moves(of string, names []string) error {
 	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
 	if err != nil {
@@ -338,22 +434,26 @@ func (b *bench) moves(of string, names []string) error {
 			if err != nil {
 				return err
 			}
-			if reply.Lost > 0 {
-				b.progress("%s: %d of %d moves lost: %s", kind.name, reply.Lost, reply.Begun, reply.FirstLoss)
-			}
-			if reply.Late > 0 {
-				b.progress("%s: the load was late for %d of %d moves", kind.name, reply.Late, reply.Begun)
-			}
-			for metric, value := range map[string]float64{
-				"moves": float64(reply.Begun), "lost": float64(reply.Lost), "p50": reply.GoAhead.P50, "p99": reply.GoAhead.P99,
-				"max": reply.GoAhead.Max, "downtime": reply.Downtime.P99,
-				"boots": float64(reply.Boots) / (2 * s.window).Seconds(),
-			} {
-				b.report.Add(of, phase, kind.name, metric, value)
-			}
+			b.noteMoves(of, phase, kind.name, reply)
 		}
 		return nil
 	})
+}
+
+func (b *bench) noteMoves(of, phase, server string, reply load.MovesReply) {
+	if reply.Lost > 0 {
+		b.progress("%s: %d of %d moves lost: %s", server, reply.Lost, reply.Begun, reply.FirstLoss)
+	}
+	if reply.Late > 0 {
+		b.progress("%s: the load was late for %d of %d moves", server, reply.Late, reply.Begun)
+	}
+	for metric, value := range map[string]float64{
+		"moves": float64(reply.Begun), "lost": float64(reply.Lost), "p50": reply.GoAhead.P50, "p99": reply.GoAhead.P99,
+		"max": reply.GoAhead.Max, "downtime": reply.Downtime.P99,
+		"boots": float64(reply.Boots) / (2 * b.sizes.window).Seconds(),
+	} {
+		b.report.Add(of, phase, server, metric, value)
+	}
 }
 
 func (b *bench) slow(of string, names []string) error {

@@ -176,7 +176,7 @@ func (f *Fleet) move(i int, asked bool) (goAhead, downtime time.Duration, err er
 	downtime = time.Since(begin)
 	source.Close()
 	<-deaf
-	f.vms[i] = vm{conn: target, host: target}
+	f.vms[i] = vm{conn: target, host: target, raw: conn}
 
 	if err := target.SetDeadline(time.Now().Add(f.conf.Patience)); err != nil {
 		return 0, 0, err

@@ -24,6 +24,7 @@ type sizes struct {
 	settle                      time.Duration // until idle memory is read again
 	connected, boots, moves     int           // of the vMotion case; moves a second
 	sessions                    []int         // connected VMs in memory
+	bootRate                    int           // boots a second among them
 	quiet, quietRate            int           // VMs beside the hostile one, and their questions a second
 	files                       int           // in the directory of the start case
 	slow                        int           // hosts that read slowly
@@ -33,8 +34,8 @@ func fullSizes() sizes {
 	return sizes{
 		rounds: 5, storm: 10_000, stormLarge: 10_000, parallel: 256, steady: 1000, huge: 100, window: 5 * time.Second,
 		idle: []int{5000, 10_000, 19_000}, settle: 150 * time.Second, connected: 15_000, boots: 2000, moves: 200,
-		sessions: []int{10_000, 40_000, 100_000},
-		quiet:    500, quietRate: 2000, files: 40_000, slow: 20,
+		sessions: []int{10_000, 40_000, 100_000}, bootRate: 1000,
+		quiet: 500, quietRate: 2000, files: 40_000, slow: 20,
 	}
 }
 
@@ -43,8 +44,8 @@ func smallSizes() sizes {
 	return sizes{
 		rounds: 1, storm: 1000, stormLarge: 300, parallel: 64, steady: 100, huge: 10, window: 500 * time.Millisecond,
 		idle: []int{500, 1000, 2000}, settle: 8 * time.Second, connected: 1000, boots: 200, moves: 100,
-		sessions: []int{1000, 4000},
-		quiet:    50, quietRate: 500, files: 2000, slow: 3,
+		sessions: []int{1000, 4000}, bootRate: 500,
+		quiet: 50, quietRate: 500, files: 2000, slow: 3,
 	}
 }
 
@@ -156,9 +157,9 @@ func sessionMovesCase(s sizes) benchCase {
 	return benchCase{
 		Case: report.Case{
 			Name: "sessions-vmotion", Title: "vMotion among sessions without a kernel", Servers: []string{ours},
-			About: fmt.Sprintf("As many VMs as in “Sessions without a kernel”. %d a second move, as in the vMotion case, while nobody or %s others boot, %d at once. Garbage "+
-				"is collected of both ends at once, but nearly all that lives is the server's. A pause is when the whole process stands still for that.",
-				s.moves, plot.Number(float64(s.boots)), s.parallel),
+			About: fmt.Sprintf("As many VMs as in “Sessions without a kernel”. %d a second move, as in the vMotion case, while nobody boots, or %s others a "+
+				"second. Garbage is collected of both ends at once, but nearly all that lives is the server's. A pause is when the whole process stands "+
+				"still for that.", s.moves, plot.Number(float64(s.bootRate))),
 			Columns: []report.Column{
 				{Metric: "moves", Unit: "moves"}, {Metric: "lost", Unit: "lost"},
 				{Metric: "p50", Unit: "p50 ms"}, {Metric: "p99", Unit: "p99 ms", Chart: true}, {Metric: "max", Unit: "max ms"},

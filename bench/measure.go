@@ -395,7 +395,8 @@ func (b *bench) sessionsMoves(of string, vms int, w *worker, _ sessions.ConnectR
 		}
 		var reply sessions.MovesReply
 		err := w.call("Moves", load.MovesArgs{
-			From: s.boots, Count: s.boots, Rate: s.moves, Duration: 2 * s.window, BootCount: boots, BootsParallel: s.parallel,
+			From: s.boots, Count: s.boots, Rate: s.moves, Duration: 2 * s.window,
+			BootCount: boots, BootsParallel: s.parallel, BootRate: s.bootRate,
 		}, &reply)
 		if err != nil {
 			return err

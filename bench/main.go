@@ -125,10 +125,10 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	if *list {
 		for _, c := range chosen {
-			fmt.Fprintf(stdout, "%-10s %s\n", c.Name, c.Title)
+			fmt.Fprintf(stdout, "%-16s %s\n", c.Name, c.Title)
 		}
 		for _, kind := range b.kinds {
-			fmt.Fprintf(stdout, "server     %s\n", kind.name)
+			fmt.Fprintf(stdout, "%-16s %s\n", "server", kind.name)
 		}
 		return nil
 	}

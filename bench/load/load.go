@@ -158,7 +158,7 @@ func (f *Fleet) Leave(args LeaveArgs, _ *Nothing) error {
 		if v.host == nil {
 			continue
 		}
-		v.host.SetDeadline(time.Time{}) // its timer would keep it
+		v.conn.SetDeadline(time.Time{}) // the host's timer would keep it
 		if err := v.raw.SetReadDeadline(time.Unix(1, 0)); err != nil {
 			return err
 		}
@@ -394,7 +394,7 @@ func (v vm) close() {
 // reset leaves no connection in TIME-WAIT behind, and no timer.
 func (v vm) reset() {
 	if v.host != nil {
-		v.host.SetDeadline(time.Time{})
+		v.conn.SetDeadline(time.Time{})
 	}
 	switch conn := v.conn.(type) {
 	case *vspc.Host:

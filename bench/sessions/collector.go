@@ -59,7 +59,7 @@ func readCollector() collector {
 	metrics.Read(samples)
 	histogram := samples[4].Value.Float64Histogram()
 	return collector{
-		cycles:     int(samples[0].Value.Uint64()), //nolint:gosec // G115: a count of a minute
+		cycles:     int(samples[0].Value.Uint64()),
 		collecting: samples[1].Value.Float64(),
 		busy:       samples[2].Value.Float64() - samples[3].Value.Float64(),
 		stops:      append([]uint64(nil), histogram.Counts...), stopsBounds: histogram.Buckets,

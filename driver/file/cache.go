@@ -3,9 +3,9 @@ package file
 import (
 	"container/list"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -37,6 +37,7 @@ const errLoop = syscall.ELOOP
 // until it changes, however many ask for it at once.
 type cache struct {
 	limit int64
+	seed  maphash.Seed
 	// parse is vmfile.Parse, but for tests that count.
 	parse func(name string, data []byte) (*metadata.Instance, error)
 
@@ -61,14 +62,14 @@ type entry struct {
 	turn    chan struct{}
 	info    fs.FileInfo
 	settled bool
-	sum     [sha256.Size]byte
+	sum     uint64 // of the content, with cache.seed
 	inst    *metadata.Instance
 	err     error
 }
 
 func newCache(limit int64) *cache {
 	return &cache{
-		limit: limit, parse: vmfile.Parse, now: time.Now,
+		limit: limit, seed: maphash.MakeSeed(), parse: vmfile.Parse, now: time.Now,
 		entries: map[string]*list.Element{}, found: map[metadata.VM]*found{},
 	}
 }
@@ -96,7 +97,14 @@ func (r *read) instance() *metadata.Instance {
 	return r.inst
 }
 
-// get returns the data in a file whose stat is info.
+// has reports whether there is an entry of a file.
+func (c *cache) has(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.entries[name] != nil
+}
+
+// get returns the data in a file whose stat is info; nil if that is not known.
 func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*read, error) {
 	e := c.entry(file.name)
 	select {
@@ -105,14 +113,14 @@ func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*read, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if e.settled && sameStat(e.info, info) {
+	if info != nil && e.settled && sameStat(e.info, info) {
 		return e.read()
 	}
 	data, info, err := file.read()
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(data)
+	sum := maphash.Bytes(c.seed, data)
 	if e.info == nil || sum != e.sum {
 		e.inst, e.err = c.parse(filepath.Join(file.driver.directory, file.name), data)
 		e.sum = sum

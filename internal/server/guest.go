@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+	"weak"
 
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/packet"
@@ -36,7 +37,8 @@ type request struct {
 type guest struct {
 	server  *Server
 	session *vspc.Session
-	scanner packet.Scanner // for the session's reader
+	scanner packet.Scanner // for the session's reader, as is
+	last    weak.Pointer[rendering]
 
 	mu           sync.Mutex
 	busy         bool // a request is being looked up, or its answer is on its way
@@ -137,9 +139,12 @@ func (g *guest) ready(r request) (frame []byte) {
 	if instance == nil {
 		return nil
 	}
-	rendering := g.server.renderings.kept(vm, instance)
-	if rendering == nil {
-		return nil
+	rendering := g.last.Value()
+	if rendering == nil || !rendering.isOf(vm, instance) {
+		if rendering = g.server.renderings.kept(vm, instance); rendering == nil {
+			return nil
+		}
+		g.last = weak.Make(rendering)
 	}
 	frame = rendering.frame(document)
 	if frame != nil {

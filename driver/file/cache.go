@@ -44,8 +44,8 @@ type cache struct {
 	now func() time.Time
 
 	mu      sync.Mutex
-	entries map[string]*list.Element // of *entry, by file name
-	recent  list.List
+	entries map[string]*entry // by file name
+	recent  list.List         // of *entry
 	size    int64
 	found   map[metadata.VM]*found
 }
@@ -55,8 +55,9 @@ type entry struct {
 	name string
 
 	// Guarded by cache.mu.
-	cost  int64
-	found []metadata.VM // those of cache.found that end with the entry
+	element *list.Element // in cache.recent
+	cost    int64
+	found   []metadata.VM // those of cache.found that end with the entry
 
 	// turn is held, as a semaphore that ctx can interrupt, by whoever uses the fields below.
 	turn    chan struct{}
@@ -70,7 +71,7 @@ type entry struct {
 func newCache(limit int64) *cache {
 	return &cache{
 		limit: limit, seed: maphash.MakeSeed(), parse: vmfile.Parse, now: time.Now,
-		entries: map[string]*list.Element{}, found: map[metadata.VM]*found{},
+		entries: map[string]*entry{}, found: map[metadata.VM]*found{},
 	}
 }
 
@@ -142,12 +143,13 @@ func (e *entry) read() (*read, error) {
 func (c *cache) entry(name string) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if element, ok := c.entries[name]; ok {
-		c.recent.MoveToFront(element)
-		return element.Value.(*entry)
+	if e := c.entries[name]; e != nil {
+		c.recent.MoveToFront(e.element)
+		return e
 	}
 	e := &entry{name: name, turn: make(chan struct{}, 1), cost: entryCost}
-	c.entries[name] = c.recent.PushFront(e)
+	e.element = c.recent.PushFront(e)
+	c.entries[name] = e
 	c.size += e.cost
 	return e
 }
@@ -156,7 +158,7 @@ func (c *cache) entry(name string) *entry {
 func (c *cache) charge(e *entry, cost int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if element, ok := c.entries[e.name]; !ok || element.Value != e {
+	if c.entries[e.name] != e {
 		return // dropped meanwhile
 	}
 	c.forget(e)
@@ -179,8 +181,7 @@ func (c *cache) shrink() {
 func (c *cache) remember(vm metadata.VM, f *found) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	element, ok := c.entries[f.entry.name]
-	if !ok || element.Value != f.entry {
+	if c.entries[f.entry.name] != f.entry {
 		return // dropped meanwhile
 	}
 	switch former := c.found[vm]; {
@@ -204,7 +205,7 @@ func (c *cache) recall(vm metadata.VM) *found {
 	defer c.mu.Unlock()
 	f := c.found[vm]
 	if f != nil {
-		c.recent.MoveToFront(c.entries[f.entry.name])
+		c.recent.MoveToFront(f.entry.element)
 	}
 	return f
 }

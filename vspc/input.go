@@ -21,6 +21,7 @@ type input struct {
 	conn    net.Conn   // if there is no raw
 	own     []byte     // for conn
 	readRaw func(fd uintptr) bool
+	ahead   bool // what read returns is there
 
 	buf *[readSize]byte
 	n   int
@@ -36,13 +37,23 @@ func (in *input) init(conn net.Conn, raw syscall.RawConn, pool *sync.Pool) {
 	in.readRaw = in.readNow
 }
 
+// ready reports whether something has come, or the connection has ended, already. The next read returns it.
+func (in *input) ready() bool {
+	if in.raw != nil {
+		_ = in.raw.Control(func(fd uintptr) { in.ahead = in.readNow(fd) }) // of an error read will tell
+	}
+	return in.ahead
+}
+
 // read returns what has come, until the next call of release. Like an io.Reader it may return bytes and an error.
 func (in *input) read() ([]byte, error) {
 	if in.raw == nil {
 		n, err := in.conn.Read(in.own)
 		return in.own[:n], err
 	}
-	if err := in.raw.Read(in.readRaw); err != nil {
+	if in.ahead {
+		in.ahead = false
+	} else if err := in.raw.Read(in.readRaw); err != nil {
 		return nil, err
 	}
 	if in.n == 0 && in.err == nil {

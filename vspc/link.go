@@ -98,13 +98,18 @@ func (l *link) ended(err error) error {
 	return err
 }
 
-// open says our first words.
+// open says our first words. Hosts speak at once, so that there often is something to answer in the same write.
 func (l *link) open() {
 	l.setDeadline(identifying, l.concentrator.cfg.IdentifyTimeout)
+	l.handling = true
 	if l.concentrator.cfg.RequireTLS && !l.secure {
 		l.send(l.options.Enable(nil, telnet.Remote, telnet.Authentication))
 	} else {
 		l.greet()
+	}
+	if !l.input.ready() {
+		l.handling = false
+		l.kick()
 	}
 }
 

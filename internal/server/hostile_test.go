@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -230,6 +231,61 @@ func TestAGuestThatFloods(t *testing.T) {
 	if _, err := h.Begin(t.Context(), []byte("seq1")); err != nil {
 		t.Errorf("the flood keeps the VM from migrating: %v", err)
 	}
+}
+
+// TestAGuestThatNeverPauses checks that a guest has so many answers a second and no more, and that others do not wait
+// for it.
+func TestAGuestThatNeverPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := server.New(server.Config{Services: []server.Service{{URI: uri, Driver: metadata.DriverFunc(inventory)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := newPipes()
+		go s.Serve(t.Context(), ln)
+		boot := func(id string) *vspc.Host {
+			h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: id}, ServiceURI: uri})
+			if err := h.Handshake(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		ask := func(h *vspc.Host) {
+			if _, err := h.Write([]byte("!!REQUEST_METADATA#\n")); err != nil {
+				t.Error(err)
+			}
+			if frame, err := packet.NewReader(h, 1<<20).ReadFrame(); err != nil || frame.Code != packet.ResponseMetaData {
+				t.Errorf("%s, %v", frame.Code, err)
+			}
+		}
+		eager, patient := boot(webID), boot("502e71fa-1a2b-4c3d-8e4f-0123456789ab")
+		var answers int
+		var asking sync.WaitGroup
+		start := time.Now()
+		asking.Go(func() {
+			for ; time.Since(start) < 10*time.Second; answers++ {
+				ask(eager)
+			}
+		})
+		time.Sleep(5 * time.Second) // the clock is the bubble's
+		before := time.Now()
+		ask(patient)
+		if waited := time.Since(before); waited != 0 {
+			t.Errorf("another guest waited for %v", waited)
+		}
+		asking.Wait()
+		if answers < 2000 || answers > 2500 {
+			t.Errorf("%d answers in 10 s; want 200 a second, and 400 more", answers)
+		}
+		if s.Stats().Throttled.Load() == 0 {
+			t.Error("that is not counted")
+		}
+		eager.Close()
+		patient.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAHangingDriverDelaysNobody(t *testing.T) {

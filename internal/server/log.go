@@ -28,6 +28,7 @@ type Stats struct {
 	BadRequest   atomic.Int64
 	Stale        atomic.Int64
 	Dropped      atomic.Int64 // requests of guests that do not wait for answers
+	Throttled    atomic.Int64 // answers held back, to guests that ask without a pause
 	Rejected     atomic.Int64 // connections from addresses not allowed, or over a limit
 	Broken       atomic.Int64 // connections ended for what their peer sent, or did not send
 	Refused      atomic.Int64 // ports with another URI or direction
@@ -66,7 +67,7 @@ func (s *Stats) Attrs() []slog.Attr {
 	}{
 		{"ports", &s.Ports}, {"requests", &s.Requests}, {"answers", &s.Answers}, {"not-found", &s.NotFound},
 		{"invalid", &s.Invalid}, {"unavailable", &s.Unavailable}, {"denied", &s.Denied}, {"bad-request", &s.BadRequest},
-		{"stale", &s.Stale}, {"dropped", &s.Dropped}, {"rejected", &s.Rejected}, {"broken", &s.Broken},
+		{"stale", &s.Stale}, {"dropped", &s.Dropped}, {"throttled", &s.Throttled}, {"rejected", &s.Rejected}, {"broken", &s.Broken},
 		{"refused", &s.Refused}, {"accept-pauses", &s.AcceptPauses}, {"vmotions", &s.Moves},
 		{"vmotions-failed", &s.MovesFailed}, {"peers-refused", &s.PeersRefused},
 	} {

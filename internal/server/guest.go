@@ -45,6 +45,7 @@ type request struct {
 type guest struct {
 	server  *Server
 	session *vspc.Session
+	sent    func(error)    // answered, made once
 	scanner packet.Scanner // for the session's reader, as is
 	last    weak.Pointer[rendering]
 
@@ -60,7 +61,9 @@ type guest struct {
 }
 
 func newGuest(s *Server, session *vspc.Session) *guest {
-	return &guest{server: s, session: session}
+	g := &guest{server: s, session: session}
+	g.sent = g.answered
+	return g
 }
 
 // vm is asked for each time, since a VM can be renamed.
@@ -117,7 +120,7 @@ func (g *guest) enqueue(r request) {
 		}
 		g.mu.Unlock()
 		if frame := g.ready(r); frame != nil {
-			g.session.Send(frame, g.answered)
+			g.session.Send(frame, g.sent)
 			return
 		}
 		r.data = bytes.Clone(r.data)
@@ -178,7 +181,7 @@ func (g *guest) start(r request) {
 	}
 	go func() {
 		defer g.server.requests.Done()
-		g.session.Send(g.answer(r), g.answered)
+		g.session.Send(g.answer(r), g.sent)
 	}()
 }
 

@@ -316,7 +316,7 @@ func (g *guest) explain(r request, err error) *packet.Error {
 	vm := g.vm()
 	if told, ok := errors.AsType[*packet.Error](err); ok {
 		level := slog.LevelDebug
-		if told.Code == packet.BadRequest {
+		if told.Code == packet.BadRequest || told.Code == packet.Unavailable {
 			level = slog.LevelWarn
 		}
 		g.logFailure(level, r, told.Code, err)

@@ -58,7 +58,7 @@ func (k *keeper) leave(l *link) {
 func (k *keeper) park(l *link) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if l.parkID == 0 || k.poll == nil || !k.poll.watch(l.raw, l.parkID) {
+	if l.parkID == 0 || k.poll == nil || !k.poll.watch(l.socket, l.parkID) {
 		return false
 	}
 	delete(k.awake, l)
@@ -116,7 +116,7 @@ func (k *keeper) sweep() {
 func (l *link) nudge() {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	if l.stage == settled && !l.secure && !l.parked {
+	if l.stage == settled && !l.parked {
 		l.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
@@ -126,6 +126,7 @@ func (l *link) park() bool {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.conn.SetReadDeadline(time.Time{})
+	l.input.rest()
 	l.parked = l.output.failure == nil && l.concentrator.keeper.park(l)
 	return l.parked
 }

@@ -121,7 +121,7 @@ func (s *Server) notice(ev vspc.Event) {
 		level = slog.LevelWarn
 	case vspc.PortReplaced:
 		level = slog.LevelWarn
-	case vspc.MoveBegun, vspc.MovePeered, vspc.UnknownCommand:
+	case vspc.MoveBegun, vspc.MovePeered, vspc.MoveIgnored, vspc.UnknownCommand:
 		level = slog.LevelDebug
 	}
 	if !s.log.Enabled(context.Background(), level) {

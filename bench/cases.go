@@ -42,7 +42,7 @@ func fullSizes() sizes {
 func smallSizes() sizes {
 	return sizes{
 		rounds: 1, storm: 1000, stormLarge: 300, parallel: 64, steady: 500, huge: 10, window: 500 * time.Millisecond,
-		idle: []int{500, 1000, 2000}, settle: 8 * time.Second, connected: 1000, boots: 200, moves: 100,
+		idle: []int{500, 1000, 2000}, settle: 22 * time.Second, connected: 1000, boots: 200, moves: 100,
 		quiet: 50, quietRate: 500, pairs: 3, pairWindow: 300 * time.Millisecond, files: 2000, slow: 3,
 	}
 }

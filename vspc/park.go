@@ -8,8 +8,8 @@ import (
 )
 
 // sweepEvery is how often connections are looked at that have been silent since the last time. Those are parked: a
-// connection that is silent for two seconds is silent for hours, as a rule.
-const sweepEvery = 2 * time.Second
+// connection that is silent for ten seconds is silent for hours, as a rule. A storm of boots has better things to do.
+const sweepEvery = 10 * time.Second
 
 // errParked ends a link's reading without ending the link.
 var errParked = errors.New("vspc: parked")

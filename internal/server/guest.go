@@ -355,9 +355,16 @@ func (g *guest) logServed(r request) {
 	first := !g.served
 	g.served = true
 	g.mu.Unlock()
+	level, ctx := slog.LevelDebug, context.Background()
+	if first {
+		level = slog.LevelInfo
+	}
+	if !g.server.log.Enabled(ctx, level) {
+		return
+	}
 	if vm := g.vm(); first {
-		g.server.quiet.log(g.server.log, slog.LevelInfo, "answered "+sayKey(vm), "answered", logged(vm), "request", r.code)
-	} else if ctx := context.Background(); g.server.log.Enabled(ctx, slog.LevelDebug) {
-		g.server.log.Log(ctx, slog.LevelDebug, "answered", logged(vm), "request", r.code)
+		g.server.quiet.log(g.server.log, level, "answered "+sayKey(vm), "answered", logged(vm), "request", r.code)
+	} else {
+		g.server.log.Log(ctx, level, "answered", logged(vm), "request", r.code)
 	}
 }

@@ -99,6 +99,9 @@ func (s *Server) left(remote net.Addr, err error) {
 		s.stats.Broken.Add(1)
 		level = slog.LevelWarn
 	}
+	if !s.log.Enabled(context.Background(), level) {
+		return
+	}
 	s.quiet.log(s.log, level, "left "+addressOf(remote).String(), "connection ended", "remote", remote.String(), "error", err)
 }
 

@@ -45,7 +45,7 @@ func fullSizes() sizes {
 func smallSizes() sizes {
 	return sizes{
 		rounds: 1, storm: 1000, stormLarge: 300, parallel: 64, steady: 500, huge: 10, window: 500 * time.Millisecond,
-		idle: []int{500, 1000, 2000}, settle: 8 * time.Second, connected: 1000, boots: 200, moves: 100,
+		idle: []int{500, 1000, 2000}, settle: 22 * time.Second, connected: 1000, boots: 200, moves: 100,
 		sessions: []int{1000, 4000}, bootRate: 500,
 		quiet: 50, quietRate: 500, pairs: 3, pairWindow: 300 * time.Millisecond, files: 2000, slow: 3,
 	}
@@ -117,24 +117,25 @@ func cases(s sizes) []benchCase {
 			hugeUserData, s.huge, []answers.Question{answers.UserData}, plain...),
 		storm("storm-tls", "Boot storm over TLS", fmt.Sprintf(stormAbout, plot.Number(float64(s.storm)), " with TLS", s.parallel)+
 			" The floors are crypto/tls servers.", smallUserData, s.storm, true, ours, floorTelnet, floorLines),
-		idleCase(s), sessionsCase(s), moveCase(s), sessionMovesCase(s), slowCase(s), hostileCase(s), startCase(s),
+		idleCase(s, "idle", "Memory of idle VMs", "", s.idle, false, ours, floorTelnet, floorLines, floorEpoll),
+		idleCase(s, "idle-tls", "Memory of idle VMs over TLS", " with TLS", s.idle[:1], true, ours, floorTelnet),
+		sessionsCase(s), moveCase(s), sessionMovesCase(s), slowCase(s), hostileCase(s), startCase(s),
 	}
 }
 
-func idleCase(s sizes) benchCase {
-	kinds := []string{ours, floorTelnet, floorLines, floorEpoll}
+func idleCase(s sizes, name, title, how string, steps []int, secure bool, kinds ...string) benchCase {
 	return benchCase{
 		Case: report.Case{
-			Name: "idle", Title: "Memory of idle VMs", Axis: "connected VMs", Servers: kinds,
-			About: fmt.Sprintf("VMs connect, say who they are, and stay silent. The figures are the process's proportional set size (PSS), less "+
+			Name: name, Title: title, Axis: "connected VMs", Servers: kinds,
+			About: fmt.Sprintf("VMs connect%s, say who they are, and stay silent. The figures are the process's proportional set size (PSS), less "+
 				"what it was with no VM; the last line is %s later. The kernel's figure is the growth of all its objects, for both ends of the "+
-				"connection.", s.settle),
+				"connection.", how, s.settle),
 			Columns: []report.Column{
 				{Metric: "per-vm", Unit: "KiB/VM", Ratio: true}, {Metric: "pss", Unit: "MiB in all", Line: true},
 				{Metric: "kernel", Unit: "kernel's KiB/VM"},
 			},
 		},
-		run: func(b *bench, of string) error { return b.idle(of, kinds) },
+		run: func(b *bench, of string) error { return b.idle(of, kinds, steps, secure) },
 	}
 }
 

@@ -238,11 +238,12 @@ func (b *bench) steady(of string, names []string, userDataSize, vms int, questio
 }
 
 // idle has all servers run at once: silent VMs take nothing from each other but memory, and the wait is long.
-func (b *bench) idle(of string, names []string) error {
+func (b *bench) idle(of string, names []string, steps []int, secure bool) error {
 	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
 	if err != nil {
 		return err
 	}
+	conf.tls = secure
 	type one struct {
 		kind   serverKind
 		server *server
@@ -279,7 +280,7 @@ func (b *bench) idle(of string, names []string) error {
 				return nil
 			}
 			connected := 0
-			for _, vms := range b.sizes.idle {
+			for _, vms := range steps {
 				for _, o := range all {
 					before, err := slab()
 					if err != nil {

@@ -31,7 +31,7 @@ type input struct {
 func (in *input) init(conn net.Conn, raw syscall.RawConn, pool *sync.Pool) {
 	*in = input{pool: pool, raw: raw}
 	if raw == nil {
-		in.conn, in.own = conn, make([]byte, blockingReadSize)
+		in.conn = conn
 		return
 	}
 	in.readRaw = in.readNow
@@ -48,6 +48,9 @@ func (in *input) ready() bool {
 // read returns what has come, until the next call of release. Like an io.Reader it may return bytes and an error.
 func (in *input) read() ([]byte, error) {
 	if in.raw == nil {
+		if in.own == nil {
+			in.own = make([]byte, blockingReadSize)
+		}
 		n, err := in.conn.Read(in.own)
 		return in.own[:n], err
 	}
@@ -61,6 +64,9 @@ func (in *input) read() ([]byte, error) {
 	}
 	return in.buf[:in.n], in.err
 }
+
+// rest is for a connection that is not read for a while.
+func (in *input) rest() { in.own = nil }
 
 func (in *input) release() {
 	if in.buf != nil {

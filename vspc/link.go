@@ -37,7 +37,8 @@ type link struct {
 
 	inherited bool // the session came by a vMotion, so its identity counts, not the host's word
 
-	raw     syscall.RawConn // conn's, if it can be used without blocking
+	socket  syscall.RawConn // conn's, TLS or not; nil if it has none that we know
+	raw     syscall.RawConn // the same, if conn can be used by it, without blocking
 	writing sync.Mutex
 	output  output
 
@@ -62,7 +63,10 @@ const (
 func newLink(c *Concentrator, conn net.Conn) *link {
 	l := &link{concentrator: c, conn: conn, remote: conn.RemoteAddr(), asked: new(questions)}
 	_, l.secure = conn.(*tls.Conn)
-	l.raw = rawOf(conn)
+	l.socket = socketOf(conn)
+	if !l.secure {
+		l.raw = l.socket
+	}
 	l.input.init(conn, l.raw, &c.buffers)
 	l.options.Accept = l.accepts
 	l.session.Store(&Session{concentrator: c, active: l})

@@ -81,6 +81,7 @@ func rules() []arch.Rule {
 		// What keeps the house in order.
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
+		{Package: "internal/tlstest"},
 		{Package: "packaging/guest", Imports: []string{"packet", sys}},
 		{Package: "internal/tty/ttytest", Imports: []string{sys}},
 		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},

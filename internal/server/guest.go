@@ -45,6 +45,7 @@ type request struct {
 type guest struct {
 	server  *Server
 	session *vspc.Session
+	sent    func(error)    // answered, made once
 	scanner packet.Scanner // for the session's reader, as is
 	last    weak.Pointer[rendering]
 
@@ -60,7 +61,9 @@ type guest struct {
 }
 
 func newGuest(s *Server, session *vspc.Session) *guest {
-	return &guest{server: s, session: session}
+	g := &guest{server: s, session: session}
+	g.sent = g.answered
+	return g
 }
 
 // vm is asked for each time, since a VM can be renamed.
@@ -117,7 +120,7 @@ func (g *guest) enqueue(r request) {
 		}
 		g.mu.Unlock()
 		if frame := g.ready(r); frame != nil {
-			g.session.Send(frame, g.answered)
+			g.session.Send(frame, g.sent)
 			return
 		}
 		r.data = bytes.Clone(r.data)
@@ -178,7 +181,7 @@ func (g *guest) start(r request) {
 	}
 	go func() {
 		defer g.server.requests.Done()
-		g.session.Send(g.answer(r), g.answered)
+		g.session.Send(g.answer(r), g.sent)
 	}()
 }
 
@@ -313,7 +316,7 @@ func (g *guest) explain(r request, err error) *packet.Error {
 	vm := g.vm()
 	if told, ok := errors.AsType[*packet.Error](err); ok {
 		level := slog.LevelDebug
-		if told.Code == packet.BadRequest {
+		if told.Code == packet.BadRequest || told.Code == packet.Unavailable {
 			level = slog.LevelWarn
 		}
 		g.logFailure(level, r, told.Code, err)
@@ -352,9 +355,16 @@ func (g *guest) logServed(r request) {
 	first := !g.served
 	g.served = true
 	g.mu.Unlock()
+	level, ctx := slog.LevelDebug, context.Background()
+	if first {
+		level = slog.LevelInfo
+	}
+	if !g.server.log.Enabled(ctx, level) {
+		return
+	}
 	if vm := g.vm(); first {
-		g.server.quiet.log(g.server.log, slog.LevelInfo, "answered "+sayKey(vm), "answered", logged(vm), "request", r.code)
-	} else if ctx := context.Background(); g.server.log.Enabled(ctx, slog.LevelDebug) {
-		g.server.log.Log(ctx, slog.LevelDebug, "answered", logged(vm), "request", r.code)
+		g.server.quiet.log(g.server.log, level, "answered "+sayKey(vm), "answered", logged(vm), "request", r.code)
+	} else {
+		g.server.log.Log(ctx, level, "answered", logged(vm), "request", r.code)
 	}
 }

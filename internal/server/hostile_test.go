@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -282,6 +283,57 @@ func TestAGuestThatNeverPauses(t *testing.T) {
 		}
 		eager.Close()
 		patient.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestAGuestThatBeginsAgainAndAgain says another thing of itself each time, so that all has to be compressed anew.
+func TestAGuestThatBeginsAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+			return &metadata.Instance{UserData: bytes.Repeat([]byte("x"), 1<<20)}, nil
+		})
+		s, err := server.New(server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := newPipes()
+		go s.Serve(t.Context(), ln)
+		h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri})
+		if err := h.Handshake(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		begin := func(i int) packet.Frame {
+			hello := &packet.Hello{Versions: []int{2}, Agent: "test/1", Nonce: strconv.Itoa(i), Encodings: []string{packet.Gzip},
+				NICs: []packet.NIC{{Name: "eth" + strconv.Itoa(i), MAC: "00:50:56:00:00:01"}}}
+			if _, err := h.Write(packet.AppendFrame(nil, packet.RequestHello, hello.Append(nil))); err != nil {
+				t.Fatal(err)
+			}
+			frame, err := packet.NewReader(h, 1<<20).ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return frame
+		}
+		offers := 0
+		for i := range 60 {
+			frame := begin(i)
+			if frame.Code == packet.ResponseHello {
+				offers++
+			} else if !strings.Contains(string(frame.Data), `"unavailable"`) {
+				t.Fatalf("%s %s", frame.Code, frame.Data)
+			}
+		}
+		if offers < 30 || offers > 40 {
+			t.Errorf("%d times 1 MiB was prepared at once; want 32 MiB or little more", offers)
+		}
+		time.Sleep(10 * time.Second) // the clock is the bubble's
+		if frame := begin(61); frame.Code != packet.ResponseHello {
+			t.Errorf("%s %s after a while", frame.Code, frame.Data)
+		}
+		h.Close()
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}

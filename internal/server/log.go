@@ -19,6 +19,7 @@ import (
 // Stats counts what happens. All fields only grow, but for Ports.
 type Stats struct {
 	Ports        atomic.Int64 // open now
+	Opened       atomic.Int64 // ports ever
 	Requests     atomic.Int64
 	Answers      atomic.Int64 // requests answered with what they asked for
 	NotFound     atomic.Int64 // and with an error
@@ -37,6 +38,9 @@ type Stats struct {
 	MovesFailed  atomic.Int64 // refused, aborted, begun again, expired, or ended by the guest's going on at its source
 	PeersRefused atomic.Int64 // wrong, used or expired secrets
 }
+
+// Activity counts what makes work: ports that were opened, and requests.
+func (s *Stats) Activity() int64 { return s.Opened.Load() + s.Requests.Load() }
 
 // Stats returns the server's counters.
 func (s *Server) Stats() *Stats { return &s.stats }
@@ -69,7 +73,7 @@ func (s *Stats) Attrs() []slog.Attr {
 		{"invalid", &s.Invalid}, {"unavailable", &s.Unavailable}, {"denied", &s.Denied}, {"bad-request", &s.BadRequest},
 		{"stale", &s.Stale}, {"dropped", &s.Dropped}, {"throttled", &s.Throttled}, {"rejected", &s.Rejected}, {"broken", &s.Broken},
 		{"refused", &s.Refused}, {"accept-pauses", &s.AcceptPauses}, {"vmotions", &s.Moves},
-		{"vmotions-failed", &s.MovesFailed}, {"peers-refused", &s.PeersRefused},
+		{"vmotions-failed", &s.MovesFailed}, {"peers-refused", &s.PeersRefused}, {"opened", &s.Opened},
 	} {
 		attrs = append(attrs, slog.Int64(c.name, c.value.Load()))
 	}
@@ -99,6 +103,9 @@ func (s *Server) left(remote net.Addr, err error) {
 		s.stats.Broken.Add(1)
 		level = slog.LevelWarn
 	}
+	if !s.log.Enabled(context.Background(), level) {
+		return
+	}
 	s.quiet.log(s.log, level, "left "+addressOf(remote).String(), "connection ended", "remote", remote.String(), "error", err)
 }
 
@@ -121,7 +128,7 @@ func (s *Server) notice(ev vspc.Event) {
 		level = slog.LevelWarn
 	case vspc.PortReplaced:
 		level = slog.LevelWarn
-	case vspc.MoveBegun, vspc.MovePeered, vspc.UnknownCommand:
+	case vspc.MoveBegun, vspc.MovePeered, vspc.MoveIgnored, vspc.UnknownCommand:
 		level = slog.LevelDebug
 	}
 	if !s.log.Enabled(context.Background(), level) {

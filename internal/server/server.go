@@ -187,6 +187,7 @@ func (s *Server) admit(m vspc.DoProxy) error {
 // open starts the life of a port.
 func (s *Server) open(session *vspc.Session) vspc.Receiver {
 	s.stats.Ports.Add(1)
+	s.stats.Opened.Add(1)
 	return newGuest(s, session)
 }
 

@@ -118,13 +118,12 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	}
 	defer root.Close()
 	names := fileNames(vm)
-	there, listed := d.listing.filter(root, d.directory, directory, names, d.cache.now())
-	own, err := d.first(ctx, root, there, listed)
+	own, err := d.first(ctx, root, directory, names)
 	switch {
 	case err != nil:
 		return nil, err
 	case own != nil || d.config.DefaultsForAll:
-		inst, defaults, err := d.complete(ctx, root, vm, own.instance())
+		inst, defaults, err := d.complete(ctx, root, directory, vm, own.instance())
 		if err == nil {
 			d.remember(vm, directory, own, defaults, inst)
 		}
@@ -135,9 +134,9 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	return nil, fmt.Errorf("file: none of %q in %s: %w", names, d.directory, metadata.ErrNotFound)
 }
 
-// first returns what is in the first of the files that is there; nil if none is. Of listed ones it is known that they
-// are.
-func (d *Driver) first(ctx context.Context, root *os.Root, names []string, listed bool) (*read, error) {
+// first returns what is in the first of the files that is there; nil if none is. The directory's stamp was taken before.
+func (d *Driver) first(ctx context.Context, root *os.Root, directory stamp, names []string) (*read, error) {
+	names, listed := d.listing.filter(root, d.directory, directory, names, d.cache.now())
 	for _, name := range names {
 		if listed && !d.cache.has(name) {
 			return d.cache.get(ctx, source{d, root, name}, nil)
@@ -156,8 +155,8 @@ func (d *Driver) first(ctx context.Context, root *os.Root, names []string, liste
 
 // complete puts the defaults below a VM's data, which may be nil, and fills in the templates. It also returns what it
 // read of the defaults, nil if there are none.
-func (d *Driver) complete(ctx context.Context, root *os.Root, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, *read, error) {
-	defaults, err := d.first(ctx, root, defaultsNames(), false)
+func (d *Driver) complete(ctx context.Context, root *os.Root, directory stamp, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, *read, error) {
+	defaults, err := d.first(ctx, root, directory, defaultsNames())
 	if err != nil {
 		return nil, nil, err
 	}

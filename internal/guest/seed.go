@@ -108,7 +108,7 @@ func Seed(ctx context.Context, config Config) *Result {
 		r.Message = strings.ReplaceAll(err.Error(), "\n", "; ")
 		c.fallBack(r, cached)
 	}
-	r.Seconds = time.Since(started).Round(time.Millisecond).Seconds()
+	r.Seconds = float64(time.Since(started).Milliseconds()) / 1000
 	c.say(r)
 	return r
 }

@@ -83,6 +83,12 @@ const (
 	SeedNone      = "none"
 )
 
+// The values of Result.Boot: whether cloud-init has an instance cached.
+const (
+	first = "first"
+	later = "later"
+)
+
 // Result is what a run of Seed leaves behind. None of it is secret.
 type Result struct {
 	Result     Outcome                    `json:"result"`
@@ -90,7 +96,7 @@ type Result struct {
 	Message    string                     `json:"message"`
 	Device     string                     `json:"device,omitempty"`
 	Protocol   int                        `json:"protocol,omitempty"`
-	Boot       string                     `json:"boot"` // first or later
+	Boot       string                     `json:"boot"`
 	InstanceID string                     `json:"instance_id,omitempty"`
 	Generation string                     `json:"generation,omitempty"`
 	Documents  map[packet.Document]Length `json:"documents,omitempty"`

@@ -95,9 +95,9 @@ func Seed(ctx context.Context, config Config) *Result {
 	c := config.withDefaults()
 	started := time.Now()
 	cached := CachedInstance(c.CloudDir)
-	r := &Result{Boot: "first", Seed: SeedNone, Started: started.UTC().Truncate(time.Millisecond)}
+	r := &Result{Boot: first, Seed: SeedNone, Started: started.UTC().Truncate(time.Millisecond)}
 	if cached != "" {
-		r.Boot = "later"
+		r.Boot = later
 		c.Wait = min(c.Wait, LaterWait)
 	}
 	if err := seed.Recover(c.Dir); err != nil {
@@ -108,7 +108,7 @@ func Seed(ctx context.Context, config Config) *Result {
 		r.Message = strings.ReplaceAll(err.Error(), "\n", "; ")
 		c.fallBack(r, cached)
 	}
-	r.Seconds = time.Since(started).Round(time.Millisecond).Seconds()
+	r.Seconds = float64(time.Since(started).Milliseconds()) / 1000
 	c.say(r)
 	return r
 }
@@ -144,7 +144,8 @@ func (c *Config) run(ctx context.Context, r *Result) error {
 		}
 		return "fetching the data from " + p.path
 	})
-	documents, err := p.client.Fetch(within, packet.Documents(), c.current())
+	current := c.current()
+	documents, err := p.client.Fetch(within, packet.Documents(), current)
 	stop()
 	r.Retries, r.Generation = p.client.Retries, p.client.Generation()
 	if err != nil {
@@ -153,6 +154,10 @@ func (c *Config) run(ctx context.Context, r *Result) error {
 			err = fmt.Errorf("the server on %s stopped answering in the middle: %w", p.path, err)
 		}
 		return err
+	}
+	if r.Boot == later && r.Protocol == 2 && len(p.client.NICs) == 0 && !c.foreign() && sameInstance(current, documents) {
+		c.Log("no network card is there yet: the network-config of before stays")
+		documents[packet.NetworkConfig] = current[packet.NetworkConfig]
 	}
 	files := map[string][]byte{}
 	r.Documents = map[packet.Document]Length{}
@@ -192,6 +197,13 @@ func (c *Config) current() map[packet.Document][]byte {
 		}
 	}
 	return documents
+}
+
+// sameInstance says whether both are the data of one instance, with a network-config each. What the server makes for a
+// machine that names no network card lacks the MAC address that an earlier boot got.
+func sameInstance(current, documents map[packet.Document][]byte) bool {
+	is, was := seed.InstanceID(documents[packet.MetaData]), seed.InstanceID(current[packet.MetaData])
+	return is != "" && is == was && len(documents[packet.NetworkConfig]) > 0 && len(current[packet.NetworkConfig]) > 0
 }
 
 // fallBack leaves what cloud-init needs when there is nothing new.

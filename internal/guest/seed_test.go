@@ -259,6 +259,65 @@ func TestLaterBoot(t *testing.T) {
 	}
 }
 
+// A server makes a flat network's network-config with the MAC address of a card that the hello names. When the drivers come
+// later than a later boot waits for them, what it makes lacks the address that the first boot got.
+func TestLaterBootWithoutNICs(t *testing.T) {
+	const with, without, moved = "address: 192.0.2.1\nmac_address: 02:00:00:00:00:01\n", "address: 192.0.2.1\n", "address: 192.0.2.2\n"
+	seed := func(id, network string) documents {
+		d := small()
+		d[packet.MetaData] = []byte(`{"instance-id":"` + id + `"}`)
+		if d[packet.NetworkConfig] = []byte(network); network == "" {
+			delete(d, packet.NetworkConfig)
+		}
+		return d
+	}
+	for _, tc := range []struct {
+		name           string
+		before, server documents
+		old, nic       bool // the server is of version 1; there is a card
+		template       bool // the seed is another machine's
+		seed           documents
+		wantSeed       string
+	}{
+		{name: "no card", before: seed("i-1", with), server: seed("i-1", without), seed: seed("i-1", with), wantSeed: SeedUnchanged},
+		{name: "no card, changed", before: seed("i-1", with), server: seed("i-1", moved), seed: seed("i-1", with), wantSeed: SeedUnchanged},
+		{name: "a card, changed", before: seed("i-1", with), server: seed("i-1", moved), nic: true, seed: seed("i-1", moved), wantSeed: SeedWritten},
+		{name: "no card, new instance", before: seed("i-1", with), server: seed("i-2", without), seed: seed("i-2", without), wantSeed: SeedWritten},
+		{name: "no card, network gone", before: seed("i-1", with), server: seed("i-1", ""), seed: seed("i-1", ""), wantSeed: SeedWritten},
+		{name: "no card, network new", before: seed("i-1", ""), server: seed("i-1", without), seed: seed("i-1", without), wantSeed: SeedWritten},
+		{name: "no card, older server", before: seed("i-1", with), server: seed("i-1", moved), old: true, seed: seed("i-1", moved), wantSeed: SeedWritten},
+		{name: "no card, a template's seed", before: seed("i-1", with), server: seed("i-1", without), template: true, seed: seed("i-1", without), wantSeed: SeedWritten},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t, &guesttest.Server{Documents: tc.server, Old: tc.old, Strict: tc.old}, nil)
+				m.cached("i-1")
+				for name, data := range tc.before {
+					m.put("cloud/seed/nocloud/"+string(name), string(data))
+				}
+				if err := os.Chmod(m.config.Dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if tc.template {
+					m.put("cloud/seed/nocloud.machine", "4213aaaa-0000-0000-0000-00000000000f")
+				}
+				m.put("sys/bus/pci/devices/0000:03:00.0/class", "0x020000")
+				if tc.nic {
+					m.put("sys/bus/pci/devices/0000:03:00.0/net/ens192/ifindex", "2")
+					m.put("sys/class/net/ens192/device/vendor", "0x15ad")
+					for file, text := range map[string]string{"ifindex": "2", "type": "1", "address": "02:00:00:00:00:01"} {
+						m.put("sys/class/net/ens192/"+file, text)
+					}
+				}
+				if r := m.run(nicWait + LaterWait); r.Result != OK || r.Seed != tc.wantSeed || r.Boot != later {
+					t.Errorf("got %+v, want the seed %s", r, tc.wantSeed)
+				}
+				m.wantSeed(tc.seed)
+			})
+		})
+	}
+}
+
 // An instance that cloud-init made up for want of a datasource is nothing to go on with.
 func TestBootAfterAFirstBootWithoutServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,8 +2,10 @@ package e2e_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,6 +109,61 @@ func (s *service) port(t *testing.T, flags ...string) string {
 			t.Fatalf("simulate made no socket in 10 s; see %s", filepath.Join(s.logs, "simulate.log"))
 		}
 		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// portWithRaw is port with another end for later: when the guest says "e2e.raw", the line leads to the server no more, and
+// raw comes from it at once, as fast as the guest takes it.
+func (s *service) portWithRaw(t *testing.T, raw []byte) string {
+	t.Helper()
+	server, guests := s.port(t), listen(t, "raw.sock")
+	ended := make(chan struct{})
+	t.Cleanup(func() { guests.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		guest, err := guests.Accept()
+		if err != nil {
+			return
+		}
+		defer guest.Close()
+		defer context.AfterFunc(t.Context(), func() { guest.Close() })()
+		host, err := new(net.Dialer).DialContext(t.Context(), "unix", server)
+		if err != nil {
+			return
+		}
+		defer host.Close()
+		answered := make(chan struct{})
+		go func() {
+			defer close(answered)
+			io.Copy(guest, host) // ends with either end
+		}()
+		if copyUntil(host, guest, "e2e.raw\n") == nil {
+			host.Close()
+			<-answered
+			if _, err := guest.Write(raw); err == nil {
+				io.Copy(io.Discard, guest) // until the machine is off
+			}
+		}
+	}()
+	return guests.Addr().String()
+}
+
+// copyUntil copies what it reads until word comes. Its error says that it never came.
+func copyUntil(dst io.Writer, src io.Reader, word string) error {
+	buffer := make([]byte, 4096)
+	last := ""
+	for {
+		n, err := src.Read(buffer)
+		if last += string(buffer[:n]); strings.Contains(last, word) {
+			return nil
+		}
+		last = last[max(0, len(last)-len(word)):]
+		if err != nil {
+			return err
+		}
+		if _, err := dst.Write(buffer[:n]); err != nil {
+			return err
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func Parse(name string, data []byte) (*metadata.Instance, error) {
 		}
 		return nil, errors.Join(joined...)
 	}
-	p.origin.places = slices.Clip(p.origin.places)
+	p.origin.places = slices.Clone(p.origin.places) // as long as it is; it is kept
 	return inst, nil
 }
 

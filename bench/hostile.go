@@ -19,7 +19,7 @@ import (
 const without = ", not there"
 
 func hostileCase(s sizes) benchCase {
-	kinds := []string{ours, floorTelnet}
+	kinds := []string{ours}
 	var phases []string
 	for _, kind := range load.Hostilities() {
 		phases = append(phases, string(kind), string(kind)+without)

@@ -21,7 +21,10 @@ const (
 	keepAliveCount    = 4
 	// sniffTimeout is how long a client may be silent before it is taken for one without TLS. A TLS client speaks
 	// first and at once; a host that waits for us to speak loses this time, which a vMotion's target has.
-	sniffTimeout = time.Second
+	sniffTimeout = 2 * time.Second
+	// sniffTimeoutTLS is the same where the address has other connections with TLS: the first words of a busy host, or
+	// those that the network has lost once, may come late. A vMotion's target can still be told in time.
+	sniffTimeoutTLS = 4 * time.Second
 )
 
 // Listen listens at a TCP address, for Serve, with the keep-alive that finds dead hosts.
@@ -85,7 +88,7 @@ func (s *Server) welcome(conn net.Conn) {
 		return
 	}
 	go func() {
-		conn, err := s.secure(conn)
+		conn, err := s.secure(conn, address)
 		if err != nil {
 			s.stats.Broken.Add(1)
 			s.quiet.log(s.log, slog.LevelWarn, "tls", "TLS failed", "remote", conn.RemoteAddr().String(), "error", err)
@@ -99,15 +102,22 @@ func (s *Server) welcome(conn net.Conn) {
 
 func (s *Server) start(conn net.Conn, address netip.Addr) {
 	remote := conn.RemoteAddr()
+	_, encrypted := conn.(*tls.Conn)
+	if encrypted {
+		s.countEncrypted(address, 1)
+	}
 	s.concentrator.Start(conn, func(err error) {
 		s.left(remote, err)
+		if encrypted {
+			s.countEncrypted(address, -1)
+		}
 		s.leave(address)
 	})
 }
 
 // secure starts TLS on conn if its peer does.
-func (s *Server) secure(conn net.Conn) (net.Conn, error) {
-	if encrypted, err := speaksTLS(conn, sniffTimeout); !encrypted || err != nil {
+func (s *Server) secure(conn net.Conn, address netip.Addr) (net.Conn, error) {
+	if encrypted, err := speaksTLS(conn, s.patience(address)); !encrypted || err != nil {
 		return conn, err
 	}
 	secure := tls.Server(conn, s.cfg.TLS)
@@ -131,19 +141,46 @@ func (s *Server) enter(address netip.Addr) string {
 		return "the server is shutting down"
 	case s.cfg.MaxConnections > 0 && s.connections >= s.cfg.MaxConnections:
 		return "there are as many connections as --max-connections allows"
-	case s.cfg.MaxPerAddress > 0 && s.perAddress[address] >= s.cfg.MaxPerAddress:
+	case s.cfg.MaxPerAddress > 0 && s.perAddress[address].all >= s.cfg.MaxPerAddress:
 		return "there are as many connections from its address as --max-connections-per-address allows"
 	}
 	s.connections++
-	s.perAddress[address]++
+	count := s.perAddress[address]
+	count.all++
+	s.perAddress[address] = count
 	s.serving.Add(1)
 	return ""
+}
+
+// patience is how long a client at address may be silent before it is taken for one without TLS.
+func (s *Server) patience(address netip.Addr) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.perAddress[address].encrypted > 0 {
+		return sniffTimeoutTLS
+	}
+	return sniffTimeout
+}
+
+// counts are an address's connections.
+type counts struct{ all, encrypted int }
+
+// countEncrypted adds one or takes one off.
+func (s *Server) countEncrypted(address netip.Addr, change int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count := s.perAddress[address]
+	count.encrypted += change
+	s.perAddress[address] = count
 }
 
 func (s *Server) leave(address netip.Addr) {
 	s.mu.Lock()
 	s.connections--
-	if s.perAddress[address]--; s.perAddress[address] == 0 {
+	count := s.perAddress[address]
+	count.all--
+	s.perAddress[address] = count
+	if count.all == 0 {
 		delete(s.perAddress, address)
 	}
 	s.mu.Unlock()

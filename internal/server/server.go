@@ -91,7 +91,7 @@ type Server struct {
 	stopping    bool
 	listeners   map[net.Listener]struct{}
 	connections int
-	perAddress  map[netip.Addr]int
+	perAddress  map[netip.Addr]counts
 	serving     sync.WaitGroup // of connections
 	requests    sync.WaitGroup // begun while not stopping
 }
@@ -117,7 +117,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		listeners:  make(map[net.Listener]struct{}),
-		perAddress: make(map[netip.Addr]int),
+		perAddress: make(map[netip.Addr]counts),
 	}
 	s.renderings.limit, s.offers.limit = cfg.RenderCache, cfg.RenderCache
 	s.life, s.end = context.WithCancel(context.Background())

@@ -61,7 +61,7 @@ type bench struct {
 	work         string // directory for files that nobody looks at, except the processes' logs
 	certificate  string // file with a key
 	prepared     []string
-	loads        int
+	workers      int
 }
 
 func (b *bench) progress(format string, args ...any) {
@@ -125,10 +125,10 @@ func run(args []string, stdout, stderr io.Writer) error {
 	}
 	if *list {
 		for _, c := range chosen {
-			fmt.Fprintf(stdout, "%-10s %s\n", c.Name, c.Title)
+			fmt.Fprintf(stdout, "%-16s %s\n", c.Name, c.Title)
 		}
 		for _, kind := range b.kinds {
-			fmt.Fprintf(stdout, "server     %s\n", kind.name)
+			fmt.Fprintf(stdout, "%-16s %s\n", "server", kind.name)
 		}
 		return nil
 	}

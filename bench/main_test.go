@@ -35,6 +35,7 @@ func tiny(t *testing.T) *bench {
 	b.sizes = sizes{
 		rounds: 1, storm: 40, stormLarge: 10, parallel: 8, steady: 10, huge: 2, window: 50 * time.Millisecond,
 		idle: []int{20, 40}, settle: time.Millisecond, connected: 60, boots: 20, moves: 100, files: 60, slow: 1,
+		sessions: []int{50, 60}, bootRate: 200,
 	}
 	if err := b.setUp(t.TempDir(), "", true); err != nil {
 		t.Fatal(err)
@@ -54,17 +55,8 @@ func TestCasesAreMeasured(t *testing.T) {
 			t.Fatalf("%s: %v", c.Name, err)
 		}
 		for _, server := range c.Servers {
-			if server == ours {
-				continue
-			}
-			for _, column := range c.Columns {
-				found := slices.ContainsFunc(b.report.Measures, func(m report.Measure) bool {
-					return m.Case == c.Name && m.Server == server && m.Metric == column.Metric && len(m.Values) > 0 &&
-						!slices.ContainsFunc(m.Values, math.IsNaN)
-				})
-				if !found {
-					t.Errorf("%s: %s of %q was not measured", c.Name, column.Metric, server)
-				}
+			if server != ours {
+				isMeasured(t, b, c, server)
 			}
 		}
 	}
@@ -89,6 +81,52 @@ func TestCasesAreMeasured(t *testing.T) {
 	}
 	if _, err := report.Read(filepath.Join(out, "report.json")); err != nil {
 		t.Error(err)
+	}
+}
+
+// isMeasured checks that there is a figure for each column.
+func isMeasured(t *testing.T, b *bench, c benchCase, server string) {
+	t.Helper()
+	for _, column := range c.Columns {
+		found := slices.ContainsFunc(b.report.Measures, func(m report.Measure) bool {
+			return m.Case == c.Name && m.Server == server && m.Metric == column.Metric && len(m.Values) > 0 &&
+				!slices.ContainsFunc(m.Values, math.IsNaN)
+		})
+		if !found {
+			t.Errorf("%s: %s of %q was not measured", c.Name, column.Metric, server)
+		}
+	}
+}
+
+// TestSessionsAreMeasured has ours too, since these cases need no program of its.
+func TestSessionsAreMeasured(t *testing.T) {
+	b := tiny(t)
+	b.only = []string{ours}
+	measured := 0
+	for _, c := range cases(b.sizes) {
+		if !strings.HasPrefix(c.Name, "sessions") {
+			continue
+		}
+		if err := c.run(b, c.Name); err != nil {
+			t.Fatalf("%s: %v", c.Name, err)
+		}
+		isMeasured(t, b, c, ours)
+		measured++
+	}
+	if measured != 2 {
+		t.Errorf("%d cases, want 2", measured)
+	}
+	for _, vms := range []string{"50", "60"} {
+		for _, phase := range []string{quietPhase, bootingPhase} {
+			moves := b.report.Values("sessions-vmotion", vms+", "+phase, ours, "moves")
+			lost := b.report.Values("sessions-vmotion", vms+", "+phase, ours, "lost")
+			if !slices.Equal(moves, []float64{10}) || !slices.Equal(lost, []float64{0}) {
+				t.Errorf("among %s VMs, %s: of %v moves %v were lost", vms, phase, moves, lost)
+			}
+		}
+		if boots := b.report.Values("sessions-vmotion", vms+", "+bootingPhase, ours, "boots"); len(boots) != 1 || boots[0] <= 0 {
+			t.Errorf("among %s VMs %v others boot a second", vms, boots)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"vmw-cloudinit-metadata/bench/answers"
 	"vmw-cloudinit-metadata/bench/inventory"
 	"vmw-cloudinit-metadata/bench/load"
+	"vmw-cloudinit-metadata/bench/sessions"
 	"vmw-cloudinit-metadata/bench/stats"
 )
 
@@ -237,11 +238,12 @@ func (b *bench) steady(of string, names []string, userDataSize, vms int, questio
 }
 
 // idle has all servers run at once: silent VMs take nothing from each other but memory, and the wait is long.
-func (b *bench) idle(of string, names []string) error {
+func (b *bench) idle(of string, names []string, steps []int, secure bool) error {
 	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
 	if err != nil {
 		return err
 	}
+	conf.tls = secure
 	type one struct {
 		kind   serverKind
 		server *server
@@ -278,7 +280,7 @@ func (b *bench) idle(of string, names []string) error {
 				return nil
 			}
 			connected := 0
-			for _, vms := range b.sizes.idle {
+			for _, vms := range steps {
 				for _, o := range all {
 					before, err := slab()
 					if err != nil {
@@ -315,6 +317,102 @@ func (b *bench) idle(of string, names []string) error {
 	return nil
 }
 
+// sessions runs measure in turn for each number of VMs, each in a process of its own where so many are connected.
+func (b *bench) sessions(of string, counts []int, measure func(of string, vms int, w *worker, connected sessions.ConnectReply) error) error {
+	if len(b.selected([]string{ours})) == 0 {
+		return nil
+	}
+	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
+	if err != nil {
+		return err
+	}
+	rounds := min(b.sizes.rounds, 2)
+	for round := range rounds {
+		for _, vms := range counts {
+			err := func() error {
+				w, err := b.startWorker("sessions", "Sessions")
+				if err != nil {
+					return err
+				}
+				defer w.stop()
+				args := sessions.Config{Files: conf.files, Answers: conf.answers, VMs: vms}
+				if err := w.call("Start", args, &load.Nothing{}); err != nil {
+					return err
+				}
+				var reply sessions.ConnectReply
+				if err := w.call("Connect", sessions.ConnectArgs{VMs: vms, Parallel: b.sizes.parallel}, &reply); err != nil {
+					return err
+				}
+				return measure(of, vms, w, reply)
+			}()
+			if err != nil {
+				return err
+			}
+			b.progress("%s: %d of %d, %d VMs", of, round+1, rounds, vms)
+		}
+	}
+	return nil
+}
+
+func (b *bench) sessionsMemory(of string, vms int, w *worker, connected sessions.ConnectReply) error {
+	pss, err := w.memory()
+	if err != nil {
+		return err
+	}
+	var asked sessions.AskReply
+	if err := w.call("Ask", sessions.AskArgs{VMs: b.sizes.boots, Parallel: b.sizes.parallel}, &asked); err != nil {
+		return err
+	}
+	connection, err := b.bareConnection(vms)
+	if err != nil {
+		return err
+	}
+	for metric, value := range map[string]float64{
+		"heap": connected.Heap - connection, "asked": asked.Heap, "connection": connection, "stack": connected.Stacks,
+		"pss": pss / (1 << 20), "cycle": stats.Milliseconds(connected.Cycle),
+	} {
+		b.report.Add(of, strconv.Itoa(vms), ours, metric, value)
+	}
+	return nil
+}
+
+// bareConnection is what each of so many connections in memory takes of the heap, in bytes.
+func (b *bench) bareConnection(count int) (each float64, err error) {
+	w, err := b.startWorker("sessions", "Sessions")
+	if err != nil {
+		return 0, err
+	}
+	defer w.stop()
+	err = w.call("Bare", count, &each)
+	return each, err
+}
+
+func (b *bench) sessionsMoves(of string, vms int, w *worker, _ sessions.ConnectReply) error {
+	s := b.sizes
+	for _, boots := range []int{0, s.boots} {
+		phase := strconv.Itoa(vms) + ", " + quietPhase
+		if boots > 0 {
+			phase = strconv.Itoa(vms) + ", " + bootingPhase
+		}
+		var reply sessions.MovesReply
+		err := w.call("Moves", load.MovesArgs{
+			From: s.boots, Count: s.boots, Rate: s.moves, Duration: 2 * s.window,
+			BootCount: boots, BootsParallel: s.parallel, BootRate: s.bootRate,
+		}, &reply)
+		if err != nil {
+			return err
+		}
+		b.noteMoves(of, phase, ours, reply.MovesReply)
+		for metric, value := range map[string]float64{
+			"cycles": float64(reply.Cycles), "pause-p99": stats.Milliseconds(reply.PauseP99),
+			"pause-max": stats.Milliseconds(reply.PauseMax), "share": reply.Share,
+		} {
+			b.report.Add(of, phase, ours, metric, value)
+		}
+	}
+	return nil
+}
+
 func (b *bench) moves(of string, names []string) error {
 	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
 	if err != nil {
@@ -338,22 +436,26 @@ func (b *bench) moves(of string, names []string) error {
 			if err != nil {
 				return err
 			}
-			if reply.Lost > 0 {
-				b.progress("%s: %d of %d moves lost: %s", kind.name, reply.Lost, reply.Begun, reply.FirstLoss)
-			}
-			if reply.Late > 0 {
-				b.progress("%s: the load was late for %d of %d moves", kind.name, reply.Late, reply.Begun)
-			}
-			for metric, value := range map[string]float64{
-				"moves": float64(reply.Begun), "lost": float64(reply.Lost), "p50": reply.GoAhead.P50, "p99": reply.GoAhead.P99,
-				"max": reply.GoAhead.Max, "downtime": reply.Downtime.P99,
-				"boots": float64(reply.Boots) / (2 * s.window).Seconds(),
-			} {
-				b.report.Add(of, phase, kind.name, metric, value)
-			}
+			b.noteMoves(of, phase, kind.name, reply)
 		}
 		return nil
 	})
+}
+
+func (b *bench) noteMoves(of, phase, server string, reply load.MovesReply) {
+	if reply.Lost > 0 {
+		b.progress("%s: %d of %d moves lost: %s", server, reply.Lost, reply.Begun, reply.FirstLoss)
+	}
+	if reply.Late > 0 {
+		b.progress("%s: the load was late for %d of %d moves", server, reply.Late, reply.Begun)
+	}
+	for metric, value := range map[string]float64{
+		"moves": float64(reply.Begun), "lost": float64(reply.Lost), "p50": reply.GoAhead.P50, "p99": reply.GoAhead.P99,
+		"max": reply.GoAhead.Max, "downtime": reply.Downtime.P99,
+		"boots": float64(reply.Boots) / (2 * b.sizes.window).Seconds(),
+	} {
+		b.report.Add(of, phase, server, metric, value)
+	}
 }
 
 func (b *bench) slow(of string, names []string) error {
@@ -370,83 +472,6 @@ func (b *bench) slow(of string, names []string) error {
 		b.report.Add(of, slowPhase, kind.name, "max", reply.GoAhead.Max)
 		return nil
 	})
-}
-
-// hostile has the hostile VM in a load process of its own.
-func (b *bench) hostile(of string, names []string) error {
-	conf, err := b.prepare(b.vmsWith(smallUserData), smallUserData)
-	if err != nil {
-		return err
-	}
-	large, err := b.prepare(b.vmsWith(hugeUserData), hugeUserData)
-	if err != nil {
-		return err
-	}
-	// The hostile VM is one more than the quiet ones, and has more to ask for.
-	conf.files = filepath.Join(b.work, "hostile")
-	if err := inventory.Write(conf.files, b.sizes.quiet, smallUserData); err != nil {
-		return err
-	}
-	file := filepath.Join(conf.files, inventory.Name(b.sizes.quiet)+".yaml")
-	if err := os.WriteFile(file, inventory.File(b.sizes.quiet, inventory.UserData(hugeUserData)), 0o644); err != nil {
-		return err
-	}
-	return b.turns(of, names, min(b.sizes.rounds, 3), conf, false, func(kind serverKind, s *server, f *fleet) error {
-		victim, err := b.startServer(b.kind(floorTelnet), large)
-		if err != nil {
-			return err
-		}
-		defer victim.stop()
-		if _, err := f.storm(load.StormArgs{Count: b.sizes.quiet, Parallel: b.sizes.parallel, Ask: true}); err != nil {
-			return err
-		}
-		paced := func(phase string) error {
-			var reply load.PacedReply
-			err := f.call("Paced", load.PacedArgs{VMs: b.sizes.quiet, Rate: b.sizes.quietRate, Duration: b.sizes.window}, &reply)
-			b.report.Add(of, phase, kind.name, "p50", reply.Latency.P50)
-			b.report.Add(of, phase, kind.name, "p99", reply.Latency.P99)
-			return err
-		}
-		if err := paced(nobody); err != nil {
-			return err
-		}
-		for _, hostility := range load.Hostilities() {
-			for _, towards := range []*server{s, victim} {
-				phase := string(hostility)
-				towardsKind := kind
-				if towards == victim {
-					phase += elsewhere
-					towardsKind = b.kind(floorTelnet)
-				}
-				args := load.HostileArgs{VM: b.sizes.quiet, Kind: hostility, Duration: b.sizes.window + b.sizes.window/5}
-				reply, err := b.beside(b.loadConf(towardsKind, conf, towards, false), args, func() error { return paced(phase) })
-				if err != nil {
-					return err
-				}
-				b.report.Add(of, phase, kind.name, "sent", float64(reply.Sent)/1e6/args.Duration.Seconds())
-			}
-		}
-		return nil
-	})
-}
-
-// beside runs do while a VM is hostile.
-func (b *bench) beside(conf load.Config, args load.HostileArgs, do func() error) (load.HostileReply, error) {
-	var reply load.HostileReply
-	f, err := b.startLoad(conf)
-	if err != nil {
-		return reply, err
-	}
-	defer f.stop()
-	hostile := f.client.Go("Fleet.Hostile", args, &reply, nil)
-	time.Sleep(args.Duration / 12) // for it to be under way
-	if err := do(); err != nil {
-		return reply, err
-	}
-	if call := <-hostile.Done; call.Error != nil {
-		return reply, f.failed(call.Error)
-	}
-	return reply, nil
 }
 
 func (b *bench) start(of string, names []string) error {

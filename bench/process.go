@@ -130,9 +130,9 @@ func freeAddress() (string, error) {
 // cpu is the processor's time that the server has used so far.
 func (s *server) cpu() (time.Duration, error) { return load.CPU(s.cmd.Process.Pid) }
 
-// memory is the server's proportional set size in bytes: what it shares with other processes counts in part.
-func (s *server) memory() (float64, error) {
-	values, err := kilobytes(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
+// memory is the process's proportional set size in bytes: what it shares with other processes counts in part.
+func (p *process) memory() (float64, error) {
+	values, err := kilobytes(fmt.Sprintf("/proc/%d/smaps_rollup", p.cmd.Process.Pid))
 	return values["Pss"], err
 }
 
@@ -164,24 +164,25 @@ func kilobytes(name string) (map[string]float64, error) {
 	return values, nil
 }
 
-// fleet is a load process; its methods are load.Fleet's.
-type fleet struct {
+// worker is a process whose methods are called, by net/rpc.
+type worker struct {
 	*process
-	client *rpc.Client
+	client  *rpc.Client
+	service string // whose methods they are
 }
 
-// pipe is a load's standard input and output.
+// pipe is a worker's standard input and output.
 type pipe struct {
 	io.Reader
 	io.WriteCloser
 }
 
-func (b *bench) startLoad(conf load.Config) (*fleet, error) {
-	b.loads++
-	name := fmt.Sprintf("load-%d", b.loads)
-	cmd := exec.Command(b.self, "role", "load")
-	// The load has memory to spare; its garbage collector should not take the server's time.
-	cmd.Env = append(os.Environ(), "GOGC=400")
+// startWorker starts this program in a role. environment is beside the one that it has.
+func (b *bench) startWorker(role, service string, environment ...string) (*worker, error) {
+	b.workers++
+	name := fmt.Sprintf("%s-%d", role, b.workers)
+	cmd := exec.Command(b.self, "role", role)
+	cmd.Env = append(os.Environ(), environment...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -194,19 +195,30 @@ func (b *bench) startLoad(conf load.Config) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{p, rpc.NewClient(pipe{out, in})}
-	if err := f.call("Configure", conf, &load.Nothing{}); err != nil {
-		f.stop()
-		return nil, err
-	}
-	return f, nil
+	return &worker{p, rpc.NewClient(pipe{out, in}), service}, nil
 }
 
-func (f *fleet) call(method string, args, reply any) error {
-	if err := f.client.Call("Fleet."+method, args, reply); err != nil {
-		return f.failed(fmt.Errorf("%s: %w", method, err))
+func (w *worker) call(method string, args, reply any) error {
+	if err := w.client.Call(w.service+"."+method, args, reply); err != nil {
+		return w.failed(fmt.Errorf("%s: %w", method, err))
 	}
 	return nil
+}
+
+// fleet is a load process; its methods are load.Fleet's.
+type fleet struct{ *worker }
+
+func (b *bench) startLoad(conf load.Config) (*fleet, error) {
+	// The load has memory to spare; its garbage collector should not take the server's time.
+	w, err := b.startWorker("load", "Fleet", "GOGC=400")
+	if err != nil {
+		return nil, err
+	}
+	if err := w.call("Configure", conf, &load.Nothing{}); err != nil {
+		w.stop()
+		return nil, err
+	}
+	return &fleet{w}, nil
 }
 
 func (f *fleet) storm(args load.StormArgs) (load.StormReply, error) {

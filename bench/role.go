@@ -15,6 +15,7 @@ import (
 	"vmw-cloudinit-metadata/bench/answers"
 	"vmw-cloudinit-metadata/bench/floor"
 	"vmw-cloudinit-metadata/bench/load"
+	"vmw-cloudinit-metadata/bench/sessions"
 )
 
 // role is what the program does as one of its own children.
@@ -30,9 +31,9 @@ func role(args []string, stdin io.Reader, stdout io.WriteCloser) error {
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
-	if args[0] == "load" {
+	if service := map[string]any{"load": &load.Fleet{}, "sessions": &sessions.Sessions{}}[args[0]]; service != nil {
 		server := rpc.NewServer()
-		if err := server.Register(&load.Fleet{}); err != nil {
+		if err := server.Register(service); err != nil {
 			return err
 		}
 		server.ServeConn(pipe{stdin, stdout})

@@ -47,7 +47,7 @@ func Parse(name string, data []byte) (*metadata.Instance, error) {
 		}
 		return nil, errors.Join(joined...)
 	}
-	p.origin.places = slices.Clip(p.origin.places)
+	p.origin.places = slices.Clone(p.origin.places) // as long as it is; it is kept
 	return inst, nil
 }
 
@@ -194,21 +194,23 @@ func (p *parser) block(path string, n *yaml.Node) {
 	if n.Kind != yaml.ScalarNode || n.Style&yaml.LiteralStyle == 0 {
 		return
 	}
-	line, source := 0, bytes.Split(p.data, []byte("\n"))
+	source := p.data
+	for range n.Line { // to the line behind the |
+		source = source[bytes.IndexByte(source, '\n')+1:]
+	}
+	line := 0
 	for text := range strings.Lines(n.Value) {
 		line++
-		if strings.TrimSpace(text) == "" {
-			continue
-		}
-		if at := n.Line + line - 1; at < len(source) {
-			indent := leadingBlanks(string(source[at])) - leadingBlanks(text)
+		if strings.TrimSpace(text) != "" {
+			indent := leadingBlanks(source) - leadingBlanks([]byte(text))
 			p.origin.blocks = append(p.origin.blocks, place{path: path, line: int32(n.Line + line), column: int32(indent)})
+			return
 		}
-		return
+		source = source[bytes.IndexByte(source, '\n')+1:]
 	}
 }
 
-func leadingBlanks(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+func leadingBlanks(text []byte) int { return len(text) - len(bytes.TrimLeft(text, " ")) }
 
 // trimBlankLines takes the blank lines from both ends of a text. The last line keeps its end. Nil if nothing is
 // left.

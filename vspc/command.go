@@ -67,7 +67,9 @@ func (l *link) command(params []byte) error {
 	case VMotionComplete:
 		return l.complete(m.Sequence)
 	case VMotionAbort:
-		s.abort(l)
+		if !s.abort(l) {
+			s.notify(l, Event{Kind: MoveIgnored, Err: fmt.Errorf("%v", CmdVMotionAbort)})
+		}
 	default:
 		l.sendMessage(UnknownSuboption2{m.Command()})
 		s.notify(l, Event{Kind: UnknownCommand, Err: fmt.Errorf("%v", m.Command())})
@@ -230,6 +232,7 @@ func (l *link) peer(sequenceAndSecret []byte) {
 func (l *link) complete(sequence []byte) error {
 	s := l.session.Load()
 	if !s.complete(l, sequence) {
+		s.notify(l, Event{Kind: MoveIgnored, Err: fmt.Errorf("%v", CmdVMotionComplete)})
 		return nil
 	}
 	if a := l.asked; a != nil && a.answered&askName != 0 {

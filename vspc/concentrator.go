@@ -172,7 +172,7 @@ func (c *Concentrator) Serve(conn net.Conn) error {
 }
 
 // Start is Serve for very many connections: it does not wait, and done is called with the error at the end. On Linux
-// an idle connection without TLS then has no goroutine.
+// an idle connection then has no goroutine.
 func (c *Concentrator) Start(conn net.Conn, done func(error)) {
 	l := newLink(c, conn)
 	l.done = done
@@ -180,7 +180,7 @@ func (c *Concentrator) Start(conn net.Conn, done func(error)) {
 		done(ErrClosed)
 		return
 	}
-	if l.raw != nil {
+	if l.socket != nil {
 		c.keeper.enter(l)
 	}
 	go func() {

@@ -24,6 +24,7 @@ const (
 	MoveReplaced                        // the source begins again
 	MoveExpired                         // the target never came
 	PeerRefused                         // somebody showed a wrong, used or expired secret
+	MoveIgnored                         // COMPLETE or ABORT, which Err names, for no vMotion that waits for it
 	UnknownCommand                      // Err names it
 	eventKinds
 )
@@ -35,7 +36,7 @@ func (k EventKind) String() string {
 	return [...]string{"port opened", "port closed", "port refused", "port replaced", "port renamed",
 		"vMotion begun", "vMotion refused", "vMotion target arrived", "vMotion completed", "vMotion aborted",
 		"vMotion ended, VM resumed at its source", "vMotion begun again", "vMotion expired",
-		"vMotion target refused", "unknown command"}[k-1]
+		"vMotion target refused", "vMotion command ignored", "unknown command"}[k-1]
 }
 
 // Event is one thing that happened to a port.

@@ -4,15 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"runtime"
@@ -21,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vmw-cloudinit-metadata/internal/tlstest"
 	"vmw-cloudinit-metadata/telnet"
 	"vmw-cloudinit-metadata/vspc"
 )
@@ -510,32 +507,11 @@ func TestPeerAgain(t *testing.T) {
 	})
 }
 
-// certificate makes a self-signed certificate for "proxy.example".
-func certificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"proxy.example"}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-}
-
 func TestTLSInsideTelnet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cert := certificate(t)
 		conf := seen
-		roots := x509.NewCertPool()
-		roots.AddCert(cert.Leaf)
-		conf.TLS = &tls.Config{RootCAs: roots, ServerName: "proxy.example"}
+		var serverTLS *tls.Config
+		serverTLS, conf.TLS = tlstest.SelfSigned(t, "proxy.example")
 		near, far := net.Pipe()
 		h := vspc.NewHost(near, conf)
 		defer h.Close()
@@ -547,7 +523,7 @@ func TestTLSInsideTelnet(t *testing.T) {
 				proxy("ff fb 00"), // its answer comes inside TLS
 				proxy("ff fa 25 02 07 00 02 ff f0"),
 			})
-			secure := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{cert}})
+			secure := tls.Server(far, serverTLS)
 			play(t, secure, []line{
 				host("ff fd 00 ff fb e8"), proxy("ff fd e8"), host(introduction), proxy("ff fa e8 47 ff f0"), host("ff fb 2c"), host("68 69"),
 				proxy("6f 6b"),
@@ -565,8 +541,8 @@ func TestTLSInsideTelnet(t *testing.T) {
 
 func TestTLSInsideTelnetChecksTheProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cert := certificate(t)
 		conf := seen
+		serverTLS, _ := tlstest.SelfSigned(t, "proxy.example")
 		conf.TLS = &tls.Config{ServerName: "proxy.example", RootCAs: x509.NewCertPool()}
 		near, far := net.Pipe()
 		h := vspc.NewHost(near, conf)
@@ -575,7 +551,7 @@ func TestTLSInsideTelnetChecksTheProxy(t *testing.T) {
 				host("ff fb 25"), proxy("ff fd 25 ff fa 25 01 07 00 ff f0"), host("ff fa 25 00 07 00 01 ff f0"),
 				proxy("ff fa 25 02 07 00 02 ff f0"),
 			})
-			_ = tls.Server(far, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake()
+			_ = tls.Server(far, serverTLS).Handshake()
 			_, _ = io.Copy(io.Discard, far)
 		}()
 		var unknown x509.UnknownAuthorityError
@@ -590,10 +566,11 @@ func TestTLSAroundTelnet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		h := vspc.NewHost(tls.Client(near, &tls.Config{InsecureSkipVerify: true}), seen)
+		serverTLS, _ := tlstest.SelfSigned(t, "proxy.example")
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			secure := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+			secure := tls.Server(far, serverTLS)
 			play(t, secure, []line{host("ff fb e8"), proxy("ff fd e8"), host(introduction), proxy("ff fa e8 47 ff f0"), host("ff fb 2c")})
 			_, _ = io.Copy(io.Discard, secure)
 		}()

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vmw-cloudinit-metadata/internal/tlstest"
 	"vmw-cloudinit-metadata/telnet"
 	"vmw-cloudinit-metadata/vspc"
 )
@@ -484,7 +485,7 @@ func TestOpenMayCloseThePort(t *testing.T) {
 // times at the start.
 func TestTLSLeavesNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		serverTLS, _ := selfSigned(t)
+		serverTLS, _ := tlstest.SelfSigned(t, "vspc.example.com")
 		r := newRoom(vspc.Config{TLS: serverTLS})
 		ours, theirs := net.Pipe()
 		go r.Serve(theirs)

@@ -21,6 +21,7 @@ type input struct {
 	conn    net.Conn   // if there is no raw
 	own     []byte     // for conn
 	readRaw func(fd uintptr) bool
+	ahead   bool // what read returns is there
 
 	buf *[readSize]byte
 	n   int
@@ -30,19 +31,32 @@ type input struct {
 func (in *input) init(conn net.Conn, raw syscall.RawConn, pool *sync.Pool) {
 	*in = input{pool: pool, raw: raw}
 	if raw == nil {
-		in.conn, in.own = conn, make([]byte, blockingReadSize)
+		in.conn = conn
 		return
 	}
 	in.readRaw = in.readNow
 }
 
+// ready reports whether something has come, or the connection has ended, already. The next read returns it.
+func (in *input) ready() bool {
+	if in.raw != nil {
+		_ = in.raw.Control(func(fd uintptr) { in.ahead = in.readNow(fd) }) // of an error read will tell
+	}
+	return in.ahead
+}
+
 // read returns what has come, until the next call of release. Like an io.Reader it may return bytes and an error.
 func (in *input) read() ([]byte, error) {
 	if in.raw == nil {
+		if in.own == nil {
+			in.own = make([]byte, blockingReadSize)
+		}
 		n, err := in.conn.Read(in.own)
 		return in.own[:n], err
 	}
-	if err := in.raw.Read(in.readRaw); err != nil {
+	if in.ahead {
+		in.ahead = false
+	} else if err := in.raw.Read(in.readRaw); err != nil {
 		return nil, err
 	}
 	if in.n == 0 && in.err == nil {
@@ -50,6 +64,9 @@ func (in *input) read() ([]byte, error) {
 	}
 	return in.buf[:in.n], in.err
 }
+
+// rest is for a connection that is not read for a while.
+func (in *input) rest() { in.own = nil }
 
 func (in *input) release() {
 	if in.buf != nil {

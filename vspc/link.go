@@ -37,7 +37,8 @@ type link struct {
 
 	inherited bool // the session came by a vMotion, so its identity counts, not the host's word
 
-	raw     syscall.RawConn // conn's, if it can be used without blocking
+	socket  syscall.RawConn // conn's, TLS or not; nil if it has none that we know
+	raw     syscall.RawConn // the same, if conn can be used by it, without blocking
 	writing sync.Mutex
 	output  output
 
@@ -62,7 +63,10 @@ const (
 func newLink(c *Concentrator, conn net.Conn) *link {
 	l := &link{concentrator: c, conn: conn, remote: conn.RemoteAddr(), asked: new(questions)}
 	_, l.secure = conn.(*tls.Conn)
-	l.raw = rawOf(conn)
+	l.socket = socketOf(conn)
+	if !l.secure {
+		l.raw = l.socket
+	}
 	l.input.init(conn, l.raw, &c.buffers)
 	l.options.Accept = l.accepts
 	l.session.Store(&Session{concentrator: c, active: l})
@@ -98,13 +102,18 @@ func (l *link) ended(err error) error {
 	return err
 }
 
-// open says our first words.
+// open says our first words. Hosts speak at once, so that there often is something to answer in the same write.
 func (l *link) open() {
 	l.setDeadline(identifying, l.concentrator.cfg.IdentifyTimeout)
+	l.handling = true
 	if l.concentrator.cfg.RequireTLS && !l.secure {
 		l.send(l.options.Enable(nil, telnet.Remote, telnet.Authentication))
 	} else {
 		l.greet()
+	}
+	if !l.input.ready() {
+		l.handling = false
+		l.kick()
 	}
 }
 

@@ -215,12 +215,15 @@ func (l *link) fail(why error) {
 	}
 	conn := l.conn
 	l.writing.Unlock()
-	if encrypted, ok := conn.(*tls.Conn); ok {
-		go encrypted.Close() // it says goodbye first, and may have to wait for that
+	end := func() {
+		conn.Close()
+		l.resume()
+	}
+	if _, encrypted := conn.(*tls.Conn); encrypted {
+		go end() // it says goodbye first, and may have to wait for that
 		return
 	}
-	conn.Close()
-	l.resume()
+	end()
 }
 
 func (l *link) reason() error {

@@ -8,8 +8,8 @@ import (
 )
 
 // sweepEvery is how often connections are looked at that have been silent since the last time. Those are parked: a
-// connection that is silent for two seconds is silent for hours, as a rule.
-const sweepEvery = 2 * time.Second
+// connection that is silent for ten seconds is silent for hours, as a rule. A storm of boots has better things to do.
+const sweepEvery = 10 * time.Second
 
 // errParked ends a link's reading without ending the link.
 var errParked = errors.New("vspc: parked")
@@ -58,7 +58,7 @@ func (k *keeper) leave(l *link) {
 func (k *keeper) park(l *link) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if l.parkID == 0 || k.poll == nil || !k.poll.watch(l.raw, l.parkID) {
+	if l.parkID == 0 || k.poll == nil || !k.poll.watch(l.socket, l.parkID) {
 		return false
 	}
 	delete(k.awake, l)
@@ -116,7 +116,7 @@ func (k *keeper) sweep() {
 func (l *link) nudge() {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	if l.stage == settled && !l.secure && !l.parked {
+	if l.stage == settled && !l.parked {
 		l.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
@@ -126,6 +126,7 @@ func (l *link) park() bool {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.conn.SetReadDeadline(time.Time{})
+	l.input.rest()
 	l.parked = l.output.failure == nil && l.concentrator.keeper.park(l)
 	return l.parked
 }

@@ -2,12 +2,15 @@ package vspc
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"runtime"
 	"testing"
 	"time"
+
+	"vmw-cloudinit-metadata/internal/tlstest"
 )
 
 // lot is a port on a real connection, which can be parked.
@@ -25,14 +28,29 @@ type hears chan string
 func (h hears) Receive(p []byte) { h <- string(p) }
 func (hears) Closed(error)       {}
 
-func newLot(t *testing.T) *lot {
+// ways are those in which a host may speak with us.
+func ways() []string { return []string{plain, telnets, inBand} }
+
+const (
+	plain   = "telnet"
+	telnets = "telnets"
+	inBand  = "TLS inside telnet"
+)
+
+func newLot(t *testing.T, way string) *lot {
 	t.Helper()
 	l := &lot{t: t, heard: make(chan string, 10), done: make(chan error, 1)}
 	opened := make(chan *Session, 1)
-	l.concentrator = NewConcentrator(Config{Open: func(s *Session) Receiver {
+	config := Config{Open: func(s *Session) Receiver {
 		opened <- s
 		return hears(l.heard)
-	}})
+	}}
+	hostConfig := HostConfig{Identity: Identity{Name: "web", VCUUID: "502e71fa-1a2b-4c3d-8e4f-000000000001"}}
+	serverTLS, clientTLS := tlstest.SelfSigned(t, "vspc.example.com")
+	if way == inBand {
+		config.TLS, hostConfig.TLS = serverTLS, clientTLS
+	}
+	l.concentrator = NewConcentrator(config)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +64,11 @@ func newLot(t *testing.T) *lot {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if way == telnets {
+		ours, conn = tls.Server(ours, serverTLS), tls.Client(conn, clientTLS)
+	}
 	l.concentrator.Start(ours, func(err error) { l.done <- err })
-	l.host = NewHost(conn, HostConfig{Identity: Identity{Name: "web", VCUUID: "502e71fa-1a2b-4c3d-8e4f-000000000001"}})
+	l.host = NewHost(conn, hostConfig)
 	t.Cleanup(func() { l.host.Close() })
 	if err := l.host.Handshake(t.Context()); err != nil {
 		t.Fatal(err)
@@ -94,7 +115,12 @@ func (l *lot) ends(want error) {
 }
 
 func TestAParkedPortWorks(t *testing.T) {
-	l := newLot(t)
+	for _, way := range ways() {
+		t.Run(way, func(t *testing.T) { aParkedPortWorks(t, newLot(t, way)) })
+	}
+}
+
+func aParkedPortWorks(t *testing.T, l *lot) {
 	for range 3 {
 		l.park()
 		if _, err := l.host.Write([]byte("wake")); err != nil {
@@ -144,26 +170,28 @@ func TestAParkedPortEnds(t *testing.T) {
 			}
 		}, ErrClosed},
 	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLot(t)
-			l.park()
-			c.end(l)
-			l.ends(c.want)
-			refused := make(chan error, 1)
-			if name == "by a shutdown" {
-				ours, theirs := net.Pipe()
-				defer theirs.Close()
-				l.concentrator.Start(ours, func(err error) { refused <- err })
-				if err := <-refused; !errors.Is(err, ErrClosed) {
-					t.Errorf("Start after Shutdown ends with %v", err)
+		for _, way := range ways() {
+			t.Run(name+", "+way, func(t *testing.T) {
+				l := newLot(t, way)
+				l.park()
+				c.end(l)
+				l.ends(c.want)
+				refused := make(chan error, 1)
+				if name == "by a shutdown" {
+					ours, theirs := net.Pipe()
+					defer theirs.Close()
+					l.concentrator.Start(ours, func(err error) { refused <- err })
+					if err := <-refused; !errors.Is(err, ErrClosed) {
+						t.Errorf("Start after Shutdown ends with %v", err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
 func TestABusyPortIsNotParked(t *testing.T) {
-	l := newLot(t)
+	l := newLot(t, plain)
 	l.park()
 	for range 50 { // something comes between any two sweeps
 		if _, err := l.host.Write([]byte("x")); err != nil {

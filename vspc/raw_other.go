@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// rawOf returns nil: connections are read and written by blocking here.
-func rawOf(net.Conn) syscall.RawConn { return nil }
+// socketOf returns nil: connections are read and written by blocking here.
+func socketOf(net.Conn) syscall.RawConn { return nil }
 
 func (in *input) readNow(uintptr) bool { panic("vspc: no raw connections on this system") }
 

@@ -9,30 +9,24 @@ import (
 	"syscall"
 )
 
-// rawOf returns what conn can be read from and written to without blocking; nil if it is not a TCP or unix connection
-// itself. With TLS over it, the connection is written to by blocking, but the kernel is to hold as little.
-func rawOf(conn net.Conn) syscall.RawConn {
-	var raw syscall.RawConn
-	var err error
+// socketOf returns the socket of a TCP or unix connection, perhaps with TLS over it; nil of any other. The kernel is to
+// hold little of what we write.
+func socketOf(conn net.Conn) syscall.RawConn {
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		conn = encrypted.NetConn()
+	}
 	switch conn := conn.(type) {
-	case *tls.Conn:
-		if tcp, ok := conn.NetConn().(*net.TCPConn); ok {
-			if raw, err := tcp.SyscallConn(); err == nil {
-				limitQueues(raw)
-			}
-		}
 	case *net.TCPConn:
-		raw, err = conn.SyscallConn()
-		if err == nil {
-			limitQueues(raw)
+		if socket, err := conn.SyscallConn(); err == nil {
+			limitQueues(socket)
+			return socket
 		}
 	case *net.UnixConn:
-		raw, err = conn.SyscallConn()
+		if socket, err := conn.SyscallConn(); err == nil {
+			return socket
+		}
 	}
-	if err != nil {
-		return nil
-	}
-	return raw
+	return nil
 }
 
 // readNow borrows a buffer and reads, and gives it back if there is nothing to read.

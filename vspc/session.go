@@ -477,13 +477,13 @@ func (s *Session) complete(l *link, sequence []byte) bool {
 	return true
 }
 
-// abort ends the vMotion that l, its source, has begun.
-func (s *Session) abort(l *link) {
+// abort ends the vMotion that l, its source, has begun, and reports whether there was one.
+func (s *Session) abort(l *link) bool {
 	s.mu.Lock()
 	m := s.move
 	if m == nil || s.active != l {
 		s.mu.Unlock()
-		return
+		return false
 	}
 	s.move = nil
 	resumed := !m.holding
@@ -493,6 +493,7 @@ func (s *Session) abort(l *link) {
 		s.notify(l, Event{Kind: MoveAborted})
 	}
 	l.kick()
+	return true
 }
 
 // expire ends m, if it is still under way.

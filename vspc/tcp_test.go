@@ -3,43 +3,17 @@ package vspc_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	mathrand "math/rand/v2"
 	"net"
 	"testing"
 	"time"
 
+	"vmw-cloudinit-metadata/internal/tlstest"
 	"vmw-cloudinit-metadata/vspc"
 )
-
-// selfSigned returns a server's TLS configuration, and a client's that trusts it.
-func selfSigned(t testing.TB) (server, client *tls.Config) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"vspc.example.com"}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(cert)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
-		&tls.Config{RootCAs: roots, ServerName: "vspc.example.com"}
-}
 
 // network is a Concentrator behind a real listener.
 type network struct {
@@ -53,7 +27,7 @@ type network struct {
 
 // networks are the ways in which a host can be connected.
 func networks(t *testing.T) map[string]func(t *testing.T) *network {
-	serverTLS, clientTLS := selfSigned(t)
+	serverTLS, clientTLS := tlstest.SelfSigned(t, "vspc.example.com")
 	listen := func(t *testing.T, cfg vspc.Config, wrapServer, wrapClient func(net.Conn) net.Conn) *network {
 		n := &network{sessions: make(chan *vspc.Session, 1)}
 		cfg.Open = func(s *vspc.Session) vspc.Receiver {

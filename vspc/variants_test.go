@@ -348,6 +348,9 @@ func TestVMotionCommandsWithoutAVMotion(t *testing.T) {
 		sequence := []byte("seq1")
 		a.send(vspc.VMotionAbort{}, vspc.VMotionComplete{Sequence: sequence})
 		a.gets("")
+		if kinds := r.kinds(); !slices.Equal(kinds, []vspc.EventKind{vspc.PortOpened, vspc.MoveIgnored, vspc.MoveIgnored}) {
+			t.Errorf("what is told of them: %v", kinds)
+		}
 		early := r.target(t) // before there is a secret
 		early.send(vspc.VMotionPeer{SequenceAndSecret: append(sequence, make([]byte, 8)...)})
 		early.gets("", vspc.UnknownSuboption2{Unknown: vspc.CmdVMotionPeer})

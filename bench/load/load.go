@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -41,6 +42,10 @@ type Config struct {
 	Skim bool
 	// Patience is how long an answer may take before the run is called off; 0 means a minute.
 	Patience time.Duration
+	// VMs is how many there are room for from the start; more make more room.
+	VMs int
+	// Dial, if not nil, connects in place of TCP, from a host's address.
+	Dial func(ctx context.Context, from net.IP) (net.Conn, error)
 
 	set *answers.Set
 	tls *tls.Config
@@ -53,10 +58,11 @@ type Fleet struct {
 	vms  []vm
 }
 
-// vm is one VM's port; both are nil when it is not connected.
+// vm is one VM's port; all are nil when it is not connected.
 type vm struct {
 	conn net.Conn   // what the guest's bytes go through: the host if there is one
 	host *vspc.Host // nil for bare lines
+	raw  net.Conn   // the connection itself
 }
 
 // Nothing is what a method takes or returns that has nothing to take or return.
@@ -83,6 +89,7 @@ func (f *Fleet) Configure(conf Config, _ *Nothing) error {
 		}
 	}
 	f.conf = conf
+	f.room(conf.VMs)
 	return nil
 }
 
@@ -137,6 +144,30 @@ func (f *Fleet) Disconnect(_ Nothing, _ *Nothing) error {
 		f.vms[i] = vm{}
 		return nil
 	})
+}
+
+// LeaveArgs says which VMs are left alone.
+type LeaveArgs struct{ From, Count int }
+
+// Leave drops the hosts' ends of VMs and leaves their connections, at which nobody is any more: what is in memory then is
+// the server's. These VMs can do nothing but be booted again, or disconnected.
+func (f *Fleet) Leave(args LeaveArgs, _ *Nothing) error {
+	var buffer [1]byte
+	for i := args.From; i < args.From+args.Count; i++ {
+		v := f.vms[i]
+		if v.host == nil {
+			continue
+		}
+		v.conn.SetDeadline(time.Time{}) // the host's timer would keep it
+		if err := v.raw.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			return err
+		}
+		if n, err := v.host.Read(buffer[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("VM %d, which is to be silent, reads %q, %w", i, buffer[:n], err)
+		}
+		f.vms[i] = vm{conn: v.raw, raw: v.raw}
+	}
+	return nil
 }
 
 // SteadyArgs says that VMs 0 to VMs-1, which are connected, ask the questions in turn.
@@ -303,14 +334,14 @@ func (f *Fleet) connect(ctx context.Context, i int) (vm, error) {
 		return vm{}, err
 	}
 	if !f.conf.Hosts {
-		return vm{conn: conn}, nil
+		return vm{conn: conn, raw: conn}, nil
 	}
 	host := vspc.NewHost(conn, f.hostConfig(i))
 	if err := f.handshake(ctx, host); err != nil {
 		host.Close()
 		return vm{}, err
 	}
-	return vm{conn: host, host: host}, nil
+	return vm{conn: host, host: host, raw: conn}, nil
 }
 
 func (f *Fleet) handshake(ctx context.Context, host *vspc.Host) error {
@@ -328,7 +359,11 @@ const vmsPerHost = 50
 
 // dial connects from a host's address, with TLS if so configured.
 func (f *Fleet) dial(ctx context.Context, host int) (net.Conn, error) {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(host/250), byte(1+host%250))}, Timeout: f.conf.Patience}
+	from := net.IPv4(127, 1, byte(host/250), byte(1+host%250))
+	if f.conf.Dial != nil {
+		return f.conf.Dial(ctx, from)
+	}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}, Timeout: f.conf.Patience}
 	conn, err := dialer.DialContext(ctx, "tcp4", f.conf.Address)
 	if err != nil || f.conf.tls == nil {
 		return conn, err
@@ -356,8 +391,11 @@ func (v vm) close() {
 	}
 }
 
-// reset leaves no connection in TIME-WAIT behind.
+// reset leaves no connection in TIME-WAIT behind, and no timer.
 func (v vm) reset() {
+	if v.host != nil {
+		v.conn.SetDeadline(time.Time{})
+	}
 	switch conn := v.conn.(type) {
 	case *vspc.Host:
 		if conn.Reset() != nil {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -238,5 +239,47 @@ func TestSampleTakesWhatIsAnswered(t *testing.T) {
 func TestProcessorTimeIsCounted(t *testing.T) {
 	if _, err := load.CPU(1 << 22); err == nil { // beyond any process's number
 		t.Error("a process that is not there has processor time")
+	}
+}
+
+func TestVMsAreLeftAlone(t *testing.T) {
+	set, dir := prepared(t, 1<<10)
+	var left atomic.Int64
+	handle := func(conn net.Conn) {
+		floor.Telnet(set)(conn)
+		left.Add(1)
+	}
+	f := fleet(t, handle, load.Config{Hosts: true, Answers: dir, Exact: true, VMs: 20})
+	var storm load.StormReply
+	if err := f.Storm(load.StormArgs{Count: 20, Parallel: 4, Ask: true}, &storm); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second has nothing to do
+		if err := f.Leave(load.LeaveArgs{From: 5, Count: 10}, &load.Nothing{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := left.Load(); n != 0 {
+		t.Errorf("%d connections have ended", n)
+	}
+	if err := f.Storm(load.StormArgs{Count: 20, Parallel: 4, Ask: true}, &storm); err != nil {
+		t.Errorf("booting again: %v", err)
+	}
+}
+
+func TestBootsKeepTheirPace(t *testing.T) {
+	set, dir := prepared(t, 1<<10)
+	f := fleet(t, floor.Telnet(set), load.Config{Hosts: true, Answers: dir, Exact: true})
+	var storm load.StormReply
+	if err := f.Storm(load.StormArgs{Count: 4, Parallel: 4}, &storm); err != nil {
+		t.Fatal(err)
+	}
+	var moves load.MovesReply
+	args := load.MovesArgs{Count: 4, Rate: 4, Duration: time.Second / 2, BootFrom: 4, BootCount: 3, BootsParallel: 2, BootRate: 20}
+	if err := f.Moves(args, &moves); err != nil {
+		t.Fatal(err)
+	}
+	if moves.Boots < 1 || moves.Boots > 11 { // one at each end
+		t.Errorf("%d boots in half a second, and 20 a second are allowed", moves.Boots)
 	}
 }

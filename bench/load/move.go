@@ -23,11 +23,12 @@ import (
 )
 
 // MovesArgs says that of the VMs from From on, Count that are connected, Rate a second move to another host. Meanwhile
-// those from BootFrom on, BootCount, boot over and over, so many at once; none if that is 0.
+// those from BootFrom on, BootCount, boot over and over, so many at once; none if that is 0. BootRate bounds the boots a
+// second; 0 means as many as can be.
 type MovesArgs struct {
-	From, Count, Rate                  int
-	Duration                           time.Duration
-	BootFrom, BootCount, BootsParallel int
+	From, Count, Rate                            int
+	Duration                                     time.Duration
+	BootFrom, BootCount, BootsParallel, BootRate int
 }
 
 // MovesReply is what became of them. GoAhead is the time from BEGIN to GOAHEAD as the source sees it, Downtime the time
@@ -96,8 +97,16 @@ func (f *Fleet) Moves(args MovesArgs, reply *MovesReply) error {
 func (f *Fleet) bootAll(ctx context.Context, args MovesArgs) ([]time.Duration, error) {
 	var mu sync.Mutex
 	var boots []time.Duration
-	for ctx.Err() == nil {
+	start := time.Now()
+	for round := 0; ctx.Err() == nil; round++ {
 		err := each(context.Background(), args.BootCount, args.BootsParallel, func(_ context.Context, i int, buffer []byte) error {
+			if args.BootRate > 0 {
+				due := time.Duration(round*args.BootCount+i) * time.Second / time.Duration(args.BootRate)
+				select {
+				case <-time.After(time.Until(start.Add(due))):
+				case <-ctx.Done():
+				}
+			}
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -176,7 +185,7 @@ func (f *Fleet) move(i int, asked bool) (goAhead, downtime time.Duration, err er
 	downtime = time.Since(begin)
 	source.Close()
 	<-deaf
-	f.vms[i] = vm{conn: target, host: target}
+	f.vms[i] = vm{conn: target, host: target, raw: conn}
 
 	if err := target.SetDeadline(time.Now().Add(f.conf.Patience)); err != nil {
 		return 0, 0, err

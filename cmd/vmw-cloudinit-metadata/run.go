@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -214,6 +215,7 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 			cancel()
 		}()
 	}
+	go afterStorms(ctx, s.Stats().Activity, debug.FreeOSMemory)
 	showCounters(ctx, s, logger)
 	_ = notifySystemd("STOPPING=1") // it was told that we are ready, or nobody listens
 	logger.Info("stopping; answers under way are finished first", "limit", shutdownLimit)

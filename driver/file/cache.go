@@ -3,9 +3,9 @@ package file
 import (
 	"container/list"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -37,14 +37,15 @@ const errLoop = syscall.ELOOP
 // until it changes, however many ask for it at once.
 type cache struct {
 	limit int64
+	seed  maphash.Seed
 	// parse is vmfile.Parse, but for tests that count.
 	parse func(name string, data []byte) (*metadata.Instance, error)
 
 	now func() time.Time
 
 	mu      sync.Mutex
-	entries map[string]*list.Element // of *entry, by file name
-	recent  list.List
+	entries map[string]*entry // by file name
+	recent  list.List         // of *entry
 	size    int64
 	found   map[metadata.VM]*found
 }
@@ -54,22 +55,23 @@ type entry struct {
 	name string
 
 	// Guarded by cache.mu.
-	cost  int64
-	found []metadata.VM // those of cache.found that end with the entry
+	element *list.Element // in cache.recent
+	cost    int64
+	found   []metadata.VM // those of cache.found that end with the entry
 
 	// turn is held, as a semaphore that ctx can interrupt, by whoever uses the fields below.
 	turn    chan struct{}
 	info    fs.FileInfo
 	settled bool
-	sum     [sha256.Size]byte
+	sum     uint64 // of the content, with cache.seed
 	inst    *metadata.Instance
 	err     error
 }
 
 func newCache(limit int64) *cache {
 	return &cache{
-		limit: limit, parse: vmfile.Parse, now: time.Now,
-		entries: map[string]*list.Element{}, found: map[metadata.VM]*found{},
+		limit: limit, seed: maphash.MakeSeed(), parse: vmfile.Parse, now: time.Now,
+		entries: map[string]*entry{}, found: map[metadata.VM]*found{},
 	}
 }
 
@@ -96,7 +98,14 @@ func (r *read) instance() *metadata.Instance {
 	return r.inst
 }
 
-// get returns the data in a file whose stat is info.
+// has reports whether there is an entry of a file.
+func (c *cache) has(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.entries[name] != nil
+}
+
+// get returns the data in a file whose stat is info; nil if that is not known.
 func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*read, error) {
 	e := c.entry(file.name)
 	select {
@@ -105,14 +114,14 @@ func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*read, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if e.settled && sameStat(e.info, info) {
+	if info != nil && e.settled && sameStat(e.info, info) {
 		return e.read()
 	}
 	data, info, err := file.read()
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(data)
+	sum := maphash.Bytes(c.seed, data)
 	if e.info == nil || sum != e.sum {
 		e.inst, e.err = c.parse(filepath.Join(file.driver.directory, file.name), data)
 		e.sum = sum
@@ -134,12 +143,13 @@ func (e *entry) read() (*read, error) {
 func (c *cache) entry(name string) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if element, ok := c.entries[name]; ok {
-		c.recent.MoveToFront(element)
-		return element.Value.(*entry)
+	if e := c.entries[name]; e != nil {
+		c.recent.MoveToFront(e.element)
+		return e
 	}
 	e := &entry{name: name, turn: make(chan struct{}, 1), cost: entryCost}
-	c.entries[name] = c.recent.PushFront(e)
+	e.element = c.recent.PushFront(e)
+	c.entries[name] = e
 	c.size += e.cost
 	return e
 }
@@ -148,7 +158,7 @@ func (c *cache) entry(name string) *entry {
 func (c *cache) charge(e *entry, cost int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if element, ok := c.entries[e.name]; !ok || element.Value != e {
+	if c.entries[e.name] != e {
 		return // dropped meanwhile
 	}
 	c.forget(e)
@@ -171,8 +181,7 @@ func (c *cache) shrink() {
 func (c *cache) remember(vm metadata.VM, f *found) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	element, ok := c.entries[f.entry.name]
-	if !ok || element.Value != f.entry {
+	if c.entries[f.entry.name] != f.entry {
 		return // dropped meanwhile
 	}
 	switch former := c.found[vm]; {
@@ -196,7 +205,7 @@ func (c *cache) recall(vm metadata.VM) *found {
 	defer c.mu.Unlock()
 	f := c.found[vm]
 	if f != nil {
-		c.recent.MoveToFront(c.entries[f.entry.name])
+		c.recent.MoveToFront(f.entry.element)
 	}
 	return f
 }

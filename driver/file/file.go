@@ -34,6 +34,7 @@ type Driver struct {
 	config    Config
 	busy      chan struct{}
 	cache     *cache
+	listing   listing
 	closed    atomic.Bool
 }
 
@@ -117,12 +118,12 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	}
 	defer root.Close()
 	names := fileNames(vm)
-	own, err := d.first(ctx, root, names)
+	own, err := d.first(ctx, root, directory, names)
 	switch {
 	case err != nil:
 		return nil, err
 	case own != nil || d.config.DefaultsForAll:
-		inst, defaults, err := d.complete(ctx, root, vm, own.instance())
+		inst, defaults, err := d.complete(ctx, root, directory, vm, own.instance())
 		if err == nil {
 			d.remember(vm, directory, own, defaults, inst)
 		}
@@ -133,9 +134,13 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	return nil, fmt.Errorf("file: none of %q in %s: %w", names, d.directory, metadata.ErrNotFound)
 }
 
-// first returns what is in the first of the files that is there; nil if none is.
-func (d *Driver) first(ctx context.Context, root *os.Root, names []string) (*read, error) {
+// first returns what is in the first of the files that is there; nil if none is. The directory's stamp was taken before.
+func (d *Driver) first(ctx context.Context, root *os.Root, directory stamp, names []string) (*read, error) {
+	names, listed := d.listing.filter(root, d.directory, directory, names, d.cache.now())
 	for _, name := range names {
+		if listed && !d.cache.has(name) {
+			return d.cache.get(ctx, source{d, root, name}, nil)
+		}
 		info, err := root.Stat(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -150,8 +155,8 @@ func (d *Driver) first(ctx context.Context, root *os.Root, names []string) (*rea
 
 // complete puts the defaults below a VM's data, which may be nil, and fills in the templates. It also returns what it
 // read of the defaults, nil if there are none.
-func (d *Driver) complete(ctx context.Context, root *os.Root, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, *read, error) {
-	defaults, err := d.first(ctx, root, defaultsNames())
+func (d *Driver) complete(ctx context.Context, root *os.Root, directory stamp, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, *read, error) {
+	defaults, err := d.first(ctx, root, directory, defaultsNames())
 	if err != nil {
 		return nil, nil, err
 	}

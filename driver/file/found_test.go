@@ -3,8 +3,10 @@
 package file
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -58,6 +60,57 @@ func put(t *testing.T, directory, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(directory, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAFileIsFoundByTheListing(t *testing.T) {
+	directory := t.TempDir()
+	put(t, directory, "web.yml", "metadata: {hostname: web}")
+	put(t, directory, "502E71FA-1A2B-4C3D-8E4F-000000000001.yaml", "metadata: {hostname: byuuid}")
+	driver := settledDriver(t, Config{Directory: directory})
+	for range listAfter {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: "stranger"}); !errors.Is(err, metadata.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(directory, "web.yml")); err != nil { // so that only a listing has it
+		t.Fatal(err)
+	}
+	root, err := driver.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	names := []string{"web.yaml", "web.yml", "other.yaml"}
+	there, listed := driver.listing.filter(root, directory, driver.listing.of, names, driver.cache.now())
+	if !listed || !slices.Equal(there, names[1:2]) {
+		t.Errorf("of %q the listing has %q (%v)", names, there, listed)
+	}
+	for range 2 {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: "web"}); !errors.Is(err, metadata.ErrNotFound) {
+			t.Errorf("a file that was removed: %v", err)
+		}
+		inst, err := driver.Find(t.Context(), metadata.VM{Name: "web", UUID: "502e71fa-1a2b-4c3d-8e4f-000000000001"})
+		if err != nil || inst.MetaData["hostname"] != "byuuid" {
+			t.Errorf("the file of the UUID is not found: %v", err)
+		}
+	}
+}
+
+func TestADirectoryThatJustChangedIsNotListed(t *testing.T) {
+	directory := t.TempDir()
+	driver, err := New(Config{Directory: directory})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer driver.Close()
+	for range 2 * listAfter {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: "web"}); !errors.Is(err, metadata.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if driver.listing.names != nil {
+		t.Error("a directory is listed whose next change might not show in its stat")
 	}
 }
 
@@ -131,6 +184,14 @@ func TestWhatChangesIsNoLongerRemembered(t *testing.T) {
 			}
 			if driver.recall(vm, false) == nil {
 				t.Fatal("nothing is remembered")
+			}
+			for range listAfter {
+				if _, err := driver.Find(t.Context(), metadata.VM{Name: "stranger"}); !errors.Is(err, metadata.ErrNotFound) {
+					t.Fatal(err)
+				}
+			}
+			if len(driver.listing.names) != 2 {
+				t.Fatalf("the directory is not listed: %v", driver.listing.names)
 			}
 			if err := c.do(link); err != nil {
 				t.Fatal(err)

@@ -65,7 +65,8 @@ func rules() []arch.Rule {
 		{Package: "cmd/vmw-cloudinit-guest", Flags: true, Imports: []string{"internal/guest", "internal/tty", "packet", "nocloud/seed"},
 			Forbidden: []string{"net/http", "crypto/tls"}},
 
-		// The benchmark takes the host's end from the project, and of the server only the program.
+		// The benchmark takes the host's end from the project, and of the server only the program, but where both ends are in
+		// one process.
 		{Package: "bench", Flags: true, Imports: []string{"bench/...", sys}},
 		{Package: "bench/answers"},
 		{Package: "bench/plot", Pure: true},
@@ -74,10 +75,13 @@ func rules() []arch.Rule {
 		{Package: "bench/inventory", Imports: []string{"vspc"}},
 		{Package: "bench/floor", Imports: []string{"bench/answers", "telnet", "vspc", sys}},
 		{Package: "bench/load", Imports: []string{"bench/answers", "bench/inventory", "bench/stats", "vspc", sys}},
+		{Package: "bench/pipe"},
+		{Package: "bench/sessions", Logs: true, Imports: []string{"bench/load", "bench/pipe", "driver/file", "internal/server"}},
 
 		// What keeps the house in order.
 		{Package: "internal/arch"},
 		{Package: "internal/testenv"},
+		{Package: "internal/tlstest"},
 		{Package: "packaging/guest", Imports: []string{"packet", sys}},
 		{Package: "internal/tty/ttytest", Imports: []string{sys}},
 		{Package: "internal/yaml11/yaml11test", Imports: []string{"internal/testenv", yaml11, yaml}},

@@ -26,9 +26,8 @@ const (
 
 // Listen listens at a TCP address, for Serve, with the keep-alive that finds dead hosts.
 func Listen(ctx context.Context, address string) (net.Listener, error) {
-	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount,
-	}}
+	var config net.ListenConfig
+	setKeepAlive(&config)
 	config.SetMultipathTCP(false) // no ESXi host speaks it
 	return config.Listen(ctx, "tcp", address)
 }
@@ -81,6 +80,10 @@ func (s *Server) welcome(conn net.Conn) {
 		conn.Close()
 		return
 	}
+	if s.cfg.TLS == nil {
+		s.start(conn, address)
+		return
+	}
 	go func() {
 		conn, err := s.secure(conn)
 		if err != nil {
@@ -90,19 +93,20 @@ func (s *Server) welcome(conn net.Conn) {
 			s.leave(address)
 			return
 		}
-		remote := conn.RemoteAddr()
-		s.concentrator.Start(conn, func(err error) {
-			s.left(remote, err)
-			s.leave(address)
-		})
+		s.start(conn, address)
 	}()
+}
+
+func (s *Server) start(conn net.Conn, address netip.Addr) {
+	remote := conn.RemoteAddr()
+	s.concentrator.Start(conn, func(err error) {
+		s.left(remote, err)
+		s.leave(address)
+	})
 }
 
 // secure starts TLS on conn if its peer does.
 func (s *Server) secure(conn net.Conn) (net.Conn, error) {
-	if s.cfg.TLS == nil {
-		return conn, nil
-	}
 	if encrypted, err := speaksTLS(conn, sniffTimeout); !encrypted || err != nil {
 		return conn, err
 	}

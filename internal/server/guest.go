@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+	"weak"
 
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/packet"
@@ -24,6 +25,14 @@ const (
 	maxWaitingBytes = packet.MaxLine
 )
 
+// How many requests of one guest are answered in a second, for long, and how many at once before that counts. An honest
+// guest asks three times, or for one chunk of 16 KiB after the other, of which the fastest lines carry a few dozen a
+// second. One that asks without a pause does not take the processor from others.
+const (
+	maxRequestRate = 200
+	requestBurst   = 2 * maxRequestRate
+)
+
 // request is a frame that is owed an answer.
 type request struct {
 	code packet.Code
@@ -36,20 +45,25 @@ type request struct {
 type guest struct {
 	server  *Server
 	session *vspc.Session
-	scanner packet.Scanner // for the session's reader
+	sent    func(error)    // answered, made once
+	scanner packet.Scanner // for the session's reader, as is
+	last    weak.Pointer[rendering]
 
 	mu           sync.Mutex
 	busy         bool // a request is being looked up, or its answer is on its way
 	closed       bool
 	waiting      []request
 	waitingBytes int
-	served       bool // the log has a line of its first answer
+	paid         time.Time // until when the requests so far use up what maxRequestRate allows
+	served       bool      // the log has a line of its first answer
 
 	transfer transfer // for whoever answers
 }
 
 func newGuest(s *Server, session *vspc.Session) *guest {
-	return &guest{server: s, session: session}
+	g := &guest{server: s, session: session}
+	g.sent = g.answered
+	return g
 }
 
 // vm is asked for each time, since a VM can be renamed.
@@ -97,9 +111,16 @@ func (g *guest) enqueue(r request) {
 		g.mu.Unlock()
 	case !g.busy:
 		g.busy = true
+		if pause := g.pause(); pause > 0 {
+			r.data = bytes.Clone(r.data)
+			g.waiting, g.waitingBytes = append(g.waiting, r), len(r.data)
+			g.mu.Unlock()
+			g.rest(pause)
+			return
+		}
 		g.mu.Unlock()
 		if frame := g.ready(r); frame != nil {
-			g.session.Send(frame, g.answered)
+			g.session.Send(frame, g.sent)
 			return
 		}
 		r.data = bytes.Clone(r.data)
@@ -137,9 +158,12 @@ func (g *guest) ready(r request) (frame []byte) {
 	if instance == nil {
 		return nil
 	}
-	rendering := g.server.renderings.kept(vm, instance)
-	if rendering == nil {
-		return nil
+	rendering := g.last.Value()
+	if rendering == nil || !rendering.isOf(vm, instance) {
+		if rendering = g.server.renderings.kept(vm, instance); rendering == nil {
+			return nil
+		}
+		g.last = weak.Make(rendering)
 	}
 	frame = rendering.frame(document)
 	if frame != nil {
@@ -157,7 +181,7 @@ func (g *guest) start(r request) {
 	}
 	go func() {
 		defer g.server.requests.Done()
-		g.session.Send(g.answer(r), g.answered)
+		g.session.Send(g.answer(r), g.sent)
 	}()
 }
 
@@ -166,6 +190,40 @@ func (g *guest) answered(err error) {
 	g.mu.Lock()
 	if err != nil || g.closed || len(g.waiting) == 0 {
 		g.busy, g.waiting, g.waitingBytes = false, nil, 0
+		g.mu.Unlock()
+		return
+	}
+	pause := g.pause()
+	g.mu.Unlock()
+	if pause > 0 {
+		g.rest(pause)
+		return
+	}
+	g.next()
+}
+
+// pause counts a request that is about to be answered, and returns how long its answer has to wait. g.mu is held.
+func (g *guest) pause() time.Duration {
+	now := time.Now()
+	if g.paid.Before(now) {
+		g.paid = now
+	}
+	g.paid = g.paid.Add(time.Second / maxRequestRate)
+	return g.paid.Sub(now) - requestBurst*time.Second/maxRequestRate
+}
+
+// rest answers the first request that waits, after a pause.
+func (g *guest) rest(pause time.Duration) {
+	g.server.stats.Throttled.Add(1)
+	g.server.quiet.log(g.server.log, slog.LevelWarn, "throttled", "a guest asks without a pause; its answers are held back", logged(g.vm()), "most per second", maxRequestRate)
+	time.AfterFunc(pause, g.next)
+}
+
+// next answers the first request that waits.
+func (g *guest) next() {
+	g.mu.Lock()
+	if g.closed || len(g.waiting) == 0 {
+		g.busy = false
 		g.mu.Unlock()
 		return
 	}
@@ -258,7 +316,7 @@ func (g *guest) explain(r request, err error) *packet.Error {
 	vm := g.vm()
 	if told, ok := errors.AsType[*packet.Error](err); ok {
 		level := slog.LevelDebug
-		if told.Code == packet.BadRequest {
+		if told.Code == packet.BadRequest || told.Code == packet.Unavailable {
 			level = slog.LevelWarn
 		}
 		g.logFailure(level, r, told.Code, err)
@@ -297,9 +355,16 @@ func (g *guest) logServed(r request) {
 	first := !g.served
 	g.served = true
 	g.mu.Unlock()
+	level, ctx := slog.LevelDebug, context.Background()
+	if first {
+		level = slog.LevelInfo
+	}
+	if !g.server.log.Enabled(ctx, level) {
+		return
+	}
 	if vm := g.vm(); first {
-		g.server.quiet.log(g.server.log, slog.LevelInfo, "answered "+sayKey(vm), "answered", logged(vm), "request", r.code)
-	} else if ctx := context.Background(); g.server.log.Enabled(ctx, slog.LevelDebug) {
-		g.server.log.Log(ctx, slog.LevelDebug, "answered", logged(vm), "request", r.code)
+		g.server.quiet.log(g.server.log, level, "answered "+sayKey(vm), "answered", logged(vm), "request", r.code)
+	} else {
+		g.server.log.Log(ctx, level, "answered", logged(vm), "request", r.code)
 	}
 }

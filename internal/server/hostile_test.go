@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -230,6 +232,112 @@ func TestAGuestThatFloods(t *testing.T) {
 	if _, err := h.Begin(t.Context(), []byte("seq1")); err != nil {
 		t.Errorf("the flood keeps the VM from migrating: %v", err)
 	}
+}
+
+// TestAGuestThatNeverPauses checks that a guest has so many answers a second and no more, and that others do not wait
+// for it.
+func TestAGuestThatNeverPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := server.New(server.Config{Services: []server.Service{{URI: uri, Driver: metadata.DriverFunc(inventory)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := newPipes()
+		go s.Serve(t.Context(), ln)
+		boot := func(id string) *vspc.Host {
+			h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: id}, ServiceURI: uri})
+			if err := h.Handshake(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		ask := func(h *vspc.Host) {
+			if _, err := h.Write([]byte("!!REQUEST_METADATA#\n")); err != nil {
+				t.Error(err)
+			}
+			if frame, err := packet.NewReader(h, 1<<20).ReadFrame(); err != nil || frame.Code != packet.ResponseMetaData {
+				t.Errorf("%s, %v", frame.Code, err)
+			}
+		}
+		eager, patient := boot(webID), boot("502e71fa-1a2b-4c3d-8e4f-0123456789ab")
+		var answers int
+		var asking sync.WaitGroup
+		start := time.Now()
+		asking.Go(func() {
+			for ; time.Since(start) < 10*time.Second; answers++ {
+				ask(eager)
+			}
+		})
+		time.Sleep(5 * time.Second) // the clock is the bubble's
+		before := time.Now()
+		ask(patient)
+		if waited := time.Since(before); waited != 0 {
+			t.Errorf("another guest waited for %v", waited)
+		}
+		asking.Wait()
+		if answers < 2000 || answers > 2500 {
+			t.Errorf("%d answers in 10 s; want 200 a second, and 400 more", answers)
+		}
+		if s.Stats().Throttled.Load() == 0 {
+			t.Error("that is not counted")
+		}
+		eager.Close()
+		patient.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestAGuestThatBeginsAgainAndAgain says another thing of itself each time, so that all has to be compressed anew.
+func TestAGuestThatBeginsAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+			return &metadata.Instance{UserData: bytes.Repeat([]byte("x"), 1<<20)}, nil
+		})
+		s, err := server.New(server.Config{Services: []server.Service{{URI: uri, Driver: driver}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := newPipes()
+		go s.Serve(t.Context(), ln)
+		h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri})
+		if err := h.Handshake(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		begin := func(i int) packet.Frame {
+			hello := &packet.Hello{Versions: []int{2}, Agent: "test/1", Nonce: strconv.Itoa(i), Encodings: []string{packet.Gzip},
+				NICs: []packet.NIC{{Name: "eth" + strconv.Itoa(i), MAC: "00:50:56:00:00:01"}}}
+			if _, err := h.Write(packet.AppendFrame(nil, packet.RequestHello, hello.Append(nil))); err != nil {
+				t.Fatal(err)
+			}
+			frame, err := packet.NewReader(h, 1<<20).ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return frame
+		}
+		offers := 0
+		for i := range 60 {
+			frame := begin(i)
+			if frame.Code == packet.ResponseHello {
+				offers++
+			} else if !strings.Contains(string(frame.Data), `"unavailable"`) {
+				t.Fatalf("%s %s", frame.Code, frame.Data)
+			}
+		}
+		if offers < 30 || offers > 40 {
+			t.Errorf("%d times 1 MiB was prepared at once; want 32 MiB or little more", offers)
+		}
+		time.Sleep(10 * time.Second) // the clock is the bubble's
+		if frame := begin(61); frame.Code != packet.ResponseHello {
+			t.Errorf("%s %s after a while", frame.Code, frame.Data)
+		}
+		h.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestAHangingDriverDelaysNobody(t *testing.T) {

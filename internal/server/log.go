@@ -19,6 +19,7 @@ import (
 // Stats counts what happens. All fields only grow, but for Ports.
 type Stats struct {
 	Ports        atomic.Int64 // open now
+	Opened       atomic.Int64 // ports ever
 	Requests     atomic.Int64
 	Answers      atomic.Int64 // requests answered with what they asked for
 	NotFound     atomic.Int64 // and with an error
@@ -28,6 +29,7 @@ type Stats struct {
 	BadRequest   atomic.Int64
 	Stale        atomic.Int64
 	Dropped      atomic.Int64 // requests of guests that do not wait for answers
+	Throttled    atomic.Int64 // answers held back, to guests that ask without a pause
 	Rejected     atomic.Int64 // connections from addresses not allowed, or over a limit
 	Broken       atomic.Int64 // connections ended for what their peer sent, or did not send
 	Refused      atomic.Int64 // ports with another URI or direction
@@ -36,6 +38,9 @@ type Stats struct {
 	MovesFailed  atomic.Int64 // refused, aborted, begun again, expired, or ended by the guest's going on at its source
 	PeersRefused atomic.Int64 // wrong, used or expired secrets
 }
+
+// Activity counts what makes work: ports that were opened, and requests.
+func (s *Stats) Activity() int64 { return s.Opened.Load() + s.Requests.Load() }
 
 // Stats returns the server's counters.
 func (s *Server) Stats() *Stats { return &s.stats }
@@ -66,9 +71,9 @@ func (s *Stats) Attrs() []slog.Attr {
 	}{
 		{"ports", &s.Ports}, {"requests", &s.Requests}, {"answers", &s.Answers}, {"not-found", &s.NotFound},
 		{"invalid", &s.Invalid}, {"unavailable", &s.Unavailable}, {"denied", &s.Denied}, {"bad-request", &s.BadRequest},
-		{"stale", &s.Stale}, {"dropped", &s.Dropped}, {"rejected", &s.Rejected}, {"broken", &s.Broken},
+		{"stale", &s.Stale}, {"dropped", &s.Dropped}, {"throttled", &s.Throttled}, {"rejected", &s.Rejected}, {"broken", &s.Broken},
 		{"refused", &s.Refused}, {"accept-pauses", &s.AcceptPauses}, {"vmotions", &s.Moves},
-		{"vmotions-failed", &s.MovesFailed}, {"peers-refused", &s.PeersRefused},
+		{"vmotions-failed", &s.MovesFailed}, {"peers-refused", &s.PeersRefused}, {"opened", &s.Opened},
 	} {
 		attrs = append(attrs, slog.Int64(c.name, c.value.Load()))
 	}
@@ -98,6 +103,9 @@ func (s *Server) left(remote net.Addr, err error) {
 		s.stats.Broken.Add(1)
 		level = slog.LevelWarn
 	}
+	if !s.log.Enabled(context.Background(), level) {
+		return
+	}
 	s.quiet.log(s.log, level, "left "+addressOf(remote).String(), "connection ended", "remote", remote.String(), "error", err)
 }
 
@@ -120,7 +128,7 @@ func (s *Server) notice(ev vspc.Event) {
 		level = slog.LevelWarn
 	case vspc.PortReplaced:
 		level = slog.LevelWarn
-	case vspc.MoveBegun, vspc.MovePeered, vspc.UnknownCommand:
+	case vspc.MoveBegun, vspc.MovePeered, vspc.MoveIgnored, vspc.UnknownCommand:
 		level = slog.LevelDebug
 	}
 	if !s.log.Enabled(context.Background(), level) {

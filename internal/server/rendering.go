@@ -13,9 +13,15 @@ import (
 
 // rendering is one VM's documents as answers of version 1, ready to be sent.
 type rendering struct {
-	vm     metadata.VM
-	frames [4][]byte // in the order of packet.Documents; nil where there is no such document
-	size   int
+	vm       metadata.VM
+	instance weak.Pointer[metadata.Instance] // a rendering does not keep it
+	frames   [4][]byte                       // in the order of packet.Documents; nil where there is no such document
+	size     int
+}
+
+// isOf reports whether r is the rendering of instance for vm.
+func (r *rendering) isOf(vm metadata.VM, instance *metadata.Instance) bool {
+	return r.instance.Value() == instance && r.vm == vm
 }
 
 // frame returns the answer with a document, or nil.
@@ -95,7 +101,7 @@ func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*renderin
 	if err != nil {
 		return nil, err
 	}
-	r := &rendering{vm: vm}
+	r := &rendering{vm: vm, instance: weak.Make(instance)}
 	for i, document := range packet.Documents() {
 		if data, ok := all[document]; ok {
 			code := document.Request().Response()
@@ -103,11 +109,12 @@ func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*renderin
 			r.size += len(r.frames[i])
 		}
 	}
-	rs.keep(weak.Make(instance), instance, r)
+	rs.keep(instance, r)
 	return r, nil
 }
 
-func (rs *renderings) keep(key weak.Pointer[metadata.Instance], instance *metadata.Instance, r *rendering) {
+func (rs *renderings) keep(instance *metadata.Instance, r *rendering) {
+	key := r.instance
 	if r.size > rs.limit {
 		return
 	}

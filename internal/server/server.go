@@ -32,9 +32,9 @@ const (
 	// DefaultRequestTimeout bounds a driver's answer to one request. A guest waits longer than that for its first
 	// boot's data, and is better told to try again than kept waiting.
 	DefaultRequestTimeout = 20 * time.Second
-	// DefaultRenderCache bounds the memory for answers that are ready to be sent, in bytes. Some 30,000 VMs with
-	// 1 KiB of user-data fit in.
-	DefaultRenderCache = 64 << 20
+	// DefaultRenderCache bounds the memory for answers that are ready to be sent, in bytes. Some 50,000 VMs with
+	// 1 KiB of user-data fit in, more than a vCenter has.
+	DefaultRenderCache = 128 << 20
 )
 
 // Service is one kind of port: those whose service URI in vSphere is URI, and the driver that has their VMs' data.
@@ -187,6 +187,7 @@ func (s *Server) admit(m vspc.DoProxy) error {
 // open starts the life of a port.
 func (s *Server) open(session *vspc.Session) vspc.Receiver {
 	s.stats.Ports.Add(1)
+	s.stats.Opened.Add(1)
 	return newGuest(s, session)
 }
 

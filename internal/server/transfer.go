@@ -5,11 +5,19 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 	"weak"
 
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/nocloud"
 	"vmw-cloudinit-metadata/packet"
+)
+
+// How many bytes of documents, a second and at once, are prepared for a transfer of one guest's: to be hashed and
+// compressed takes a few per cent of a processor then. An honest guest needs them once at a boot.
+const (
+	offerRate  = 2 << 20
+	offerBurst = packet.MaxDocument
 )
 
 // transfer is what a guest of version 2 said in its last hello: enough to make the same offer again.
@@ -18,6 +26,24 @@ type transfer struct {
 	said     bool
 	nics     []nocloud.NIC
 	compress bool
+	paid     time.Time // until when the offers so far use up what offerRate allows
+}
+
+// afford reports whether another offer may be made now, whose size will be charged for.
+func (t *transfer) afford() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Until(t.paid) <= offerBurst*time.Second/offerRate
+}
+
+// charge is for an offer of documents of size bytes.
+func (t *transfer) charge(size int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now := time.Now(); t.paid.Before(now) {
+		t.paid = now
+	}
+	t.paid = t.paid.Add(time.Duration(size) * time.Second / offerRate)
 }
 
 // hello answers REQUEST_HELLO.
@@ -58,10 +84,19 @@ func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
 	if former, of := g.server.offers.of(g); former != nil && of.equal(made) {
 		return former, nil
 	}
+	if !t.afford() {
+		g.server.stats.Throttled.Add(1)
+		return nil, &packet.Error{Code: packet.Unavailable, Message: "too many transfers were begun; try again"}
+	}
 	all, err := documents(vm, instance, nocloud.Options{NICs: made.nics})
 	if err != nil {
 		return nil, err
 	}
+	size := 0
+	for _, data := range all {
+		size += len(data)
+	}
+	t.charge(size)
 	offer, err := packet.NewOffer(all, made.compress)
 	if err != nil {
 		return nil, err

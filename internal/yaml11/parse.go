@@ -4,6 +4,7 @@ package yaml11
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +48,16 @@ func Parse(data []byte) (*yaml.Node, error) {
 	if err := checkText(data); err != nil {
 		return nil, err
 	}
+	if short, blocks := cutBlocks(data); blocks != nil {
+		if root, err := load(short); err == nil && putBack(root, blocks) {
+			return root, nil
+		}
+	}
+	return load(data)
+}
+
+// load is Parse of a text that is YAML's characters.
+func load(data []byte) (*yaml.Node, error) {
 	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(depthLimit{}))
 	if err != nil {
 		return nil, &Error{Problem: err.Error()}
@@ -75,16 +86,13 @@ func checkText(data []byte) error {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return &Error{Line: 1, Column: 1, Problem: "is UTF-16: save it as UTF-8"}
 	}
-	line, start := 1, 0
 	for i := 0; i < len(data); {
-		c := data[i]
-		if c >= ' ' && c < 0x7f || c == '\t' || c == '\r' {
-			i++
-			continue
+		if i += plainRun(data[i:]); i == len(data) {
+			break
 		}
-		if c == '\n' {
+		c := data[i]
+		if c >= ' ' && c < 0x7f || c == '\n' || c == '\t' || c == '\r' {
 			i++
-			line, start = line+1, i
 			continue
 		}
 		r, size := utf8.DecodeRune(data[i:])
@@ -96,11 +104,27 @@ func checkText(data []byte) error {
 			problem = fmt.Sprintf("has the control character U+%04X, which YAML does not allow: write it as an escape in double quotes", r)
 		}
 		if problem != "" {
-			return &Error{Line: line, Column: utf8.RuneCount(data[start:i]) + 1, Problem: problem}
+			line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
+			return &Error{Line: bytes.Count(data[:i], []byte("\n")) + 1, Column: utf8.RuneCount(line) + 1, Problem: problem}
 		}
 		i += size
 	}
 	return nil
+}
+
+// plainRun returns how many bytes at the start of data are printable ASCII, in steps of eight: those that it stops at
+// may be so too.
+func plainRun(data []byte) int {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; n+8 <= len(data); n += 8 {
+		x := binary.LittleEndian.Uint64(data[n:])
+		del := x ^ 0x7f*each // 0 where a byte is DEL
+		if (x|(x-' '*each)|(del-each)&^del)&high != 0 {
+			break
+		}
+	}
+	return n
 }
 
 // printable is YAML's c-printable (5.1), without the byte order mark.

@@ -16,6 +16,8 @@ NFPM := $(CACHE)/nfpm-$(shell cksum packaging/tools/go.sum | cut -d' ' -f1)/nfpm
 E2E        := .cache/e2e
 E2E_SUITES ?= bookworm trixie
 E2E_RUN    ?= .
+# How many guests at once: each takes a processor and 768 MiB.
+E2E_PARALLEL ?= 2
 
 # Static, with no paths of the building machine inside.
 GOBUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
@@ -97,7 +99,7 @@ guest-image: packages ## Build the guests of E2E_SUITES with our packages in the
 .PHONY: e2e
 e2e: guest-image ## Boot real guests in QEMU against the real server (as root, on Debian)
 	E2E_DIR=$(abspath $(E2E)) E2E_SUITES="$(E2E_SUITES)" E2E_SERVER=$(abspath dist/build/linux_amd64/vmw-cloudinit-metadata) \
-		$(GO) test -count=1 -timeout 80m -v -run '$(E2E_RUN)' ./test/e2e
+		$(GO) test -count=1 -timeout 80m -parallel $(E2E_PARALLEL) -v -run '$(E2E_RUN)' ./test/e2e
 
 .PHONY: clean
 clean: ## Remove what was built here

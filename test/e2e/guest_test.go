@@ -76,8 +76,10 @@ func suites(t *testing.T) []string {
 
 // TestLife is a machine from its first boot to the removal of our package.
 func TestLife(t *testing.T) {
+	t.Parallel()
 	for _, suite := range suites(t) {
 		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
 			m := newMachine(t, suite)
 			s := startService(t, m.logs)
 
@@ -161,6 +163,7 @@ network:
 // TestNetworks boots machines whose NICs the data names in every way that there is. The name that the kernel gives a
 // NIC in QEMU is ens3, ens4 and so on.
 func TestNetworks(t *testing.T) {
+	t.Parallel()
 	const twoByMAC = `
 network:
   version: 1
@@ -193,6 +196,7 @@ network:
 		{"by name", byName, vmware(), "", []string{"ens3 10.0.0.2/24"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			m := newMachine(t, suites(t)[0])
 			s := startService(t, m.logs)
 			s.put(t, identity("i-net", "net")+tc.network+userdata)
@@ -210,6 +214,7 @@ network:
 
 // TestOldGuest has the older tool's kind of guest in place of ours: three processes, one document each, version 1.
 func TestOldGuest(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, suites(t)[0])
 	s := startService(t, m.logs)
 	s.put(t, identity("i-old", "old")+flat+userdata)
@@ -227,6 +232,7 @@ func TestOldGuest(t *testing.T) {
 // TestLargeUserData is a script that no compression makes smaller than 1 MiB, by way of two vMotions a second. It is text, for
 // Debian 12's cloud-init fails at a script that isn't.
 func TestLargeUserData(t *testing.T) {
+	t.Parallel()
 	random := rand.NewChaCha8([32]byte{1})
 	payload := make([]byte, 1<<20)
 	random.Read(payload)
@@ -290,6 +296,7 @@ func TestSerialSpeed(t *testing.T) {
 // TestFirstBootWithout has nothing to give to a machine that cloud-init doesn't know yet. It boots all the same, and
 // tells a person at its console why it is nobody.
 func TestFirstBootWithout(t *testing.T) {
+	t.Parallel()
 	const wait = 15
 	for _, tc := range []struct {
 		name   string
@@ -307,6 +314,7 @@ func TestFirstBootWithout(t *testing.T) {
 		}, "", "no-port", 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			m := newMachine(t, suites(t)[0])
 			s := startService(t, m.logs)
 			if tc.data != "" {
@@ -331,6 +339,7 @@ func TestFirstBootWithout(t *testing.T) {
 
 // TestServerUnit starts the server's service as its package installs it, on a machine of its own.
 func TestServerUnit(t *testing.T) {
+	t.Parallel()
 	r := newMachine(t, suites(t)[0]).boot(t, boot{noPort: true, cmdline: "e2e.server cloud-init=disabled"})
 	r.wants(t, "server-answer", "i-unit")
 	r.wants(t, "server-unit", "ActiveState=active", "User=vmw-cloudinit-metadata", "UnitFileState=disabled", "NRestarts=0")

@@ -130,10 +130,16 @@ func (m *machine) boot(t *testing.T, b boot) *report {
 }
 
 // arguments are QEMU's. The disk is NVMe, which the kernel needs no initrd for. Software emulation is chosen by name: a
-// /dev/kvm may be there and not work. The CPU lacks cx16, with which QEMU 7.2 breaks newer kernels.
+// /dev/kvm may be there and not work. The CPU lacks cx16, with which QEMU 7.2 breaks newer kernels. These get one CPU only:
+// with two, one boot in ten ended where a CPU ran into the breakpoint with which the kernel on the other one was just
+// patching its own code ("Oops: int3").
 func (m *machine) arguments(b boot, logs, reports string) []string {
+	cpus := "1"
+	if filepath.Base(m.suite) == "bookworm" {
+		cpus = "2"
+	}
 	args := []string{
-		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "qemu64,-cx16", "-smp", "2", "-m", "768",
+		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "qemu64,-cx16", "-smp", cpus, "-m", "768",
 		"-nodefaults", "-display", "none", "-no-reboot",
 		"-kernel", filepath.Join(m.suite, "vmlinuz"),
 		"-append", "root=/dev/nvme0n1 rw console=ttyS0 panic=-1 tsc=reliable " + b.cmdline,

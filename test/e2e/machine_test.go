@@ -131,7 +131,8 @@ func (m *machine) boot(t *testing.T, b boot) *report {
 
 // arguments are QEMU's. The disk is NVMe, which the kernel needs no initrd for. Software emulation is chosen by name: a
 // /dev/kvm may be there and not work. The CPU lacks cx16, with which QEMU 7.2 breaks newer kernels. There is one CPU: with two,
-// a kernel that patches itself meets its own breakpoints now and then ("Oops: int3"), since they are emulated at once.
+// one boot in ten of a newer kernel ended where a CPU ran into the breakpoint with which the other was just patching the kernel
+// ("Oops: int3").
 func (m *machine) arguments(b boot, logs, reports string) []string {
 	args := []string{
 		"-machine", "pc", "-accel", "tcg", "-cpu", "qemu64,-cx16", "-smp", "1", "-m", "768",

@@ -18,13 +18,23 @@ import (
 // boot at once. Hardware that has no driver must not hold up each boot for long.
 const nicWait = 10 * time.Second
 
-// awaitNICs lists the physical network interfaces as soon as all network hardware on the PCI bus has one.
+// awaitNICs lists the physical network interfaces as soon as all network hardware on the PCI bus has one. Where udev is
+// still at work when nicWait is over, as on a very busy host, it has until wait is.
 func awaitNICs(ctx context.Context, root string, wait time.Duration) []packet.NIC {
-	ctx, cancel := context.WithTimeout(ctx, max(nicWait, wait/4))
-	defer cancel()
-	for lacksDriver(root) && pause(ctx, time.Second/20) == nil {
+	started, least := time.Now(), max(nicWait, wait/4)
+	for lacksDriver(root) {
+		waited := time.Since(started)
+		if waited >= least && (waited >= wait || !udevWorks(root)) || pause(ctx, time.Second/20) != nil {
+			break
+		}
 	}
 	return NICs(root)
+}
+
+// udevWorks says if udev has hardware to see to, of which it says so in a file under root.
+func udevWorks(root string) bool {
+	_, err := os.Stat(filepath.Join(root, "run/udev/queue"))
+	return err == nil
 }
 
 // lacksDriver says if a network controller has no interface yet, from /sys under root.

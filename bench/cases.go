@@ -26,7 +26,7 @@ type sizes struct {
 	sessions                    []int         // connected VMs in memory
 	bootRate                    int           // boots a second among them
 	quiet, quietRate            int           // VMs beside the hostile one, and their questions a second
-	pairs                       int           // of a window with the hostile VM and one without it
+	groups, pairs               int           // of a window with the hostile VM and one without it, in each group
 	pairWindow                  time.Duration
 	files                       int // in the directory of the start case
 	slow                        int // hosts that read slowly
@@ -37,7 +37,7 @@ func fullSizes() sizes {
 		rounds: 5, storm: 10_000, stormLarge: 10_000, parallel: 256, steady: 1000, huge: 100, window: 5 * time.Second,
 		idle: []int{5000, 10_000, 19_000}, settle: 150 * time.Second, connected: 15_000, boots: 2000, moves: 200,
 		sessions: []int{10_000, 40_000, 100_000}, bootRate: 1000,
-		quiet: 500, quietRate: 2000, pairs: 30, pairWindow: time.Second, files: 40_000, slow: 20,
+		quiet: 500, quietRate: 2000, groups: 5, pairs: 10, pairWindow: time.Second, files: 40_000, slow: 20,
 	}
 }
 
@@ -47,7 +47,7 @@ func smallSizes() sizes {
 		rounds: 1, storm: 1000, stormLarge: 300, parallel: 64, steady: 500, huge: 10, window: 500 * time.Millisecond,
 		idle: []int{500, 1000, 2000}, settle: 22 * time.Second, connected: 1000, boots: 200, moves: 100,
 		sessions: []int{1000, 4000}, bootRate: 500,
-		quiet: 50, quietRate: 500, pairs: 3, pairWindow: 300 * time.Millisecond, files: 2000, slow: 3,
+		quiet: 50, quietRate: 500, groups: 1, pairs: 3, pairWindow: 300 * time.Millisecond, files: 2000, slow: 3,
 	}
 }
 

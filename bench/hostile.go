@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"net/rpc"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"vmw-cloudinit-metadata/bench/load"
 	"vmw-cloudinit-metadata/bench/plot"
 	"vmw-cloudinit-metadata/bench/report"
+	"vmw-cloudinit-metadata/bench/stats"
 )
 
 // without names the windows in which the hostile VM is not there.
@@ -27,8 +27,8 @@ func hostileCase(s sizes) benchCase {
 	return benchCase{
 		Case: report.Case{
 			Name: "hostile", Title: "One hostile VM", Servers: kinds, Phases: phases,
-			About: fmt.Sprintf("%d VMs ask %s questions a second in all. One more comes and misbehaves for %v, and is gone for as long, %d times; "+
-				"what comes first changes from time to time.", s.quiet, plot.Number(float64(s.quietRate)), s.pairWindow, s.pairs),
+			About: fmt.Sprintf("%d VMs ask %s questions a second in all. One more comes and misbehaves for %v, and is gone for as long, in turn. "+
+				"A turn of the table is %d windows of each kind.", s.quiet, plot.Number(float64(s.quietRate)), s.pairWindow, s.pairs),
 			Columns: []report.Column{
 				{Metric: "p50", Unit: "p50 ms"}, {Metric: "p99", Unit: "p99 ms", Chart: true}, {Metric: "sent", Unit: "hostile KB/s"},
 			},
@@ -62,11 +62,9 @@ func (b *bench) hostile(of string, names []string) error {
 			return err
 		}
 		for _, hostility := range load.Hostilities() {
-			for pair := range b.sizes.pairs {
-				for turn := range 2 {
-					if err := b.window(of, kind, f, attacker, hostility, (pair+turn)%2 == 0); err != nil {
-						return err
-					}
+			for range b.sizes.groups {
+				if err := b.pairs(of, kind, f, attacker, hostility); err != nil {
+					return err
 				}
 			}
 		}
@@ -74,31 +72,57 @@ func (b *bench) hostile(of string, names []string) error {
 	})
 }
 
-// window measures how long the others wait, once, with or without the hostile VM.
-func (b *bench) window(of string, kind serverKind, f, attacker *fleet, hostility load.Hostility, there bool) error {
-	phase := string(hostility)
-	lead := b.sizes.pairWindow / 5 // for it to be under way
-	args := load.HostileArgs{VM: b.sizes.quiet, Kind: hostility, Duration: b.sizes.pairWindow + 2*lead}
-	var hostile load.HostileReply
-	var attack *rpc.Call
-	if there {
-		attack = attacker.client.Go("Fleet.Hostile", args, &hostile, nil)
-	} else {
-		phase += without
+// pairs measures how long the others wait, in windows with the hostile VM and without it, in turn.
+func (b *bench) pairs(of string, kind serverKind, f, attacker *fleet, hostility load.Hostility) error {
+	var with, alone []time.Duration
+	sent := 0.0
+	for pair := range b.sizes.pairs {
+		for turn := range 2 {
+			if (pair+turn)%2 == 0 {
+				latencies, rate, err := b.window(f, attacker, hostility)
+				if err != nil {
+					return err
+				}
+				with, sent = append(with, latencies...), sent+rate/float64(b.sizes.pairs)
+				continue
+			}
+			latencies, err := b.paced(f)
+			if err != nil {
+				return err
+			}
+			alone = append(alone, latencies...)
+		}
 	}
-	time.Sleep(lead)
+	for phase, latencies := range map[string]stats.Latency{string(hostility): stats.Latencies(with), string(hostility) + without: stats.Latencies(alone)} {
+		b.report.Add(of, phase, kind.name, "p50", latencies.P50)
+		b.report.Add(of, phase, kind.name, "p99", latencies.P99)
+	}
+	b.report.Add(of, string(hostility), kind.name, "sent", sent)
+	return nil
+}
+
+// paced is how long each of the others waited in a window.
+func (b *bench) paced(f *fleet) ([]time.Duration, error) {
+	time.Sleep(b.lead())
 	var reply load.PacedReply
-	if err := f.call("Paced", load.PacedArgs{VMs: b.sizes.quiet, Rate: b.sizes.quietRate, Duration: b.sizes.pairWindow}, &reply); err != nil {
-		return err
-	}
-	b.report.Add(of, phase, kind.name, "p50", reply.Latency.P50)
-	b.report.Add(of, phase, kind.name, "p99", reply.Latency.P99)
-	if attack == nil {
-		return nil
+	err := f.call("Paced", load.PacedArgs{VMs: b.sizes.quiet, Rate: b.sizes.quietRate, Duration: b.sizes.pairWindow}, &reply)
+	return reply.Latencies, err
+}
+
+// lead is for the hostile VM to be under way.
+func (b *bench) lead() time.Duration { return b.sizes.pairWindow / 5 }
+
+// window is paced with the hostile VM there, and how much that sent, in KB/s.
+func (b *bench) window(f, attacker *fleet, hostility load.Hostility) ([]time.Duration, float64, error) {
+	args := load.HostileArgs{VM: b.sizes.quiet, Kind: hostility, Duration: b.sizes.pairWindow + 2*b.lead()}
+	var hostile load.HostileReply
+	attack := attacker.client.Go("Fleet.Hostile", args, &hostile, nil)
+	latencies, err := b.paced(f)
+	if err != nil {
+		return nil, 0, err
 	}
 	if call := <-attack.Done; call.Error != nil {
-		return attacker.failed(call.Error)
+		return nil, 0, attacker.failed(call.Error)
 	}
-	b.report.Add(of, phase, kind.name, "sent", float64(hostile.Sent)/1e3/args.Duration.Seconds())
-	return nil
+	return latencies, float64(hostile.Sent) / 1e3 / args.Duration.Seconds(), nil
 }

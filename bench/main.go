@@ -75,7 +75,7 @@ func (b *bench) kind(name string) serverKind {
 func run(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	small := flags.Bool("small", false, "few VMs and short runs: tries everything in less than two minutes, for CI")
+	small := flags.Bool("small", false, "few VMs and short runs: tries everything in two minutes, for CI")
 	only := flags.String("cases", "", "measure the cases that match this `regexp` alone")
 	servers := flags.String("servers", "", "measure these servers alone: `names` separated by semicolons")
 	rounds := flags.Int("rounds", 0, "how many `turns` (0: 5, or 1 with -small)")

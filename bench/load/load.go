@@ -239,8 +239,8 @@ type PacedArgs struct {
 	Duration  time.Duration
 }
 
-// PacedReply is how long the answers took.
-type PacedReply struct{ Latency stats.Latency }
+// PacedReply is how long the answers took, each of them.
+type PacedReply struct{ Latencies []time.Duration }
 
 // Paced has VMs ask at a given pace, whatever the answers take. A question that waits for the answer before it counts
 // from when it was due.
@@ -271,7 +271,7 @@ func (f *Fleet) Paced(args PacedArgs, reply *PacedReply) error {
 		latencies = append(latencies, mine...)
 		return nil
 	})
-	reply.Latency = stats.Latencies(latencies)
+	reply.Latencies = latencies
 	return err
 }
 

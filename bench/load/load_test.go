@@ -95,12 +95,12 @@ func TestPacedKeepsItsPace(t *testing.T) {
 	if err := f.Storm(load.StormArgs{Count: 10, Parallel: 10}, &load.StormReply{}); err != nil {
 		t.Fatal(err)
 	}
-	var latency load.PacedReply
-	if err := f.Paced(load.PacedArgs{VMs: 10, Rate: 500, Duration: 200 * time.Millisecond}, &latency); err != nil {
+	var reply load.PacedReply
+	if err := f.Paced(load.PacedArgs{VMs: 10, Rate: 500, Duration: 200 * time.Millisecond}, &reply); err != nil {
 		t.Fatal(err)
 	}
-	if latency.Latency.Count != 100 {
-		t.Errorf("500 questions a second for 0.2 s are %d", latency.Latency.Count)
+	if len(reply.Latencies) != 100 {
+		t.Errorf("500 questions a second for 0.2 s are %d", len(reply.Latencies))
 	}
 }
 

@@ -26,11 +26,11 @@ const (
 )
 
 // How many requests of one guest are answered in a second, for long, and how many at once before that counts. An honest
-// guest asks three times, or for one chunk of 16 KiB after the other, of which the fastest lines carry a few dozen a
-// second. One that asks without a pause does not take the processor from others.
+// guest asks three times, or for one chunk of 16 KiB after the other: what is a second's chunks here takes a serial line a
+// minute. One that asks without a pause does not take the processor from others.
 const (
-	maxRequestRate = 200
-	requestBurst   = 2 * maxRequestRate
+	maxRequestRate = 50
+	requestBurst   = 400
 )
 
 // request is a frame that is owed an answer.

@@ -75,7 +75,8 @@ type Config struct {
 	RequireTLS bool
 
 	// MaxRate bounds what is read from one connection, in bytes a second, with a second's worth at once. What goes
-	// beyond waits in the network. 0 means no bound.
+	// beyond waits in the network; but no connection waits for longer than 50 ms until 4 KiB of it are read, which is 80 KiB a
+	// second. 0 means no bound.
 	MaxRate int
 
 	// 0 means the default of the same name.

@@ -2,7 +2,8 @@ package vspc
 
 import "time"
 
-// longestRest bounds how long a connection is not read at once. A command that comes meanwhile waits for it.
+// longestRest bounds how long a connection is not read at once. A command waits for it, and for all that stands before it:
+// a flood must not keep its VM from migrating, so that readSize comes through in that time, whatever the rate.
 const longestRest = 50 * time.Millisecond
 
 // pace keeps a connection to a rate: one that never stops must not take the processor from the others.
@@ -19,7 +20,7 @@ func (p *pace) rest(n, rate int) {
 	now := time.Now()
 	allowed := float64(rate) * now.Sub(p.at).Seconds()
 	p.ahead, p.at = max(0, p.ahead-int(min(allowed, float64(p.ahead)))), now
-	p.ahead += n
+	p.ahead = min(p.ahead+n, 2*rate) // a flood that is over is not held against its port for long
 	if over := p.ahead - rate; over > 0 {
 		time.Sleep(min(longestRest, time.Duration(over)*time.Second/time.Duration(rate)))
 	}

@@ -45,9 +45,11 @@ type request struct {
 type guest struct {
 	server  *Server
 	session *vspc.Session
-	sent    func(error)    // answered, made once
-	scanner packet.Scanner // for the session's reader, as is
-	last    weak.Pointer[rendering]
+	sent    func(error) // answered, made once
+
+	// For the session's reader, alone.
+	scanner packet.Scanner
+	last    weak.Pointer[rendering] // what it was answered from
 
 	mu           sync.Mutex
 	busy         bool // a request is being looked up, or its answer is on its way

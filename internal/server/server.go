@@ -26,8 +26,8 @@ const (
 	// DefaultMaxPerAddress is how many connections one address may have. An ESXi host runs at most 1,024 VMs; this
 	// leaves room for more than one port of each, and for migrations.
 	DefaultMaxPerAddress = 4096
-	// maxRate is how much one connection may send for long, in bytes a second: a few times what a serial line carries
-	// (11,520), and so little that a guest that asks without a pause takes a few per cent of one processor.
+	// maxRate is how much one connection may send for long before it is read with rests, in bytes a second: a few times
+	// what a serial line carries (11,520), and so little that a flood takes a few per cent of one processor.
 	maxRate = 32 << 10
 	// DefaultRequestTimeout bounds a driver's answer to one request. A guest waits longer than that for its first
 	// boot's data, and is better told to try again than kept waiting.

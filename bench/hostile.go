@@ -15,20 +15,22 @@ import (
 	"vmw-cloudinit-metadata/bench/stats"
 )
 
-// without names the windows in which the hostile VM is not there.
-const without = ", not there"
+// instead names the windows in which a VM that says nothing is there instead of the hostile one.
+const instead = ", a silent one instead"
 
 func hostileCase(s sizes) benchCase {
 	kinds := []string{ours}
 	var phases []string
 	for _, kind := range load.Hostilities() {
-		phases = append(phases, string(kind), string(kind)+without)
+		phases = append(phases, string(kind), string(kind)+instead)
 	}
 	return benchCase{
 		Case: report.Case{
 			Name: "hostile", Title: "One hostile VM", Servers: kinds, Phases: phases,
-			About: fmt.Sprintf("%d VMs ask %s questions a second in all. One more comes and misbehaves for %v, and is gone for as long, in turn. "+
-				"A turn of the table is %d windows of each kind.", s.quiet, plot.Number(float64(s.quietRate)), s.pairWindow, s.pairs),
+			About: fmt.Sprintf("%d VMs ask %s questions a second in all. One more comes and misbehaves for %v, and one that says nothing "+
+				"comes for as long, in turn. A turn of the table is %d windows of each kind, and its figure is the middle one of theirs: a pause of anything "+
+				"on the machine makes a window's p99 several times as long. Where the one that comes says nothing either, it shows how much the figures differ by themselves.",
+				s.quiet, plot.Number(float64(s.quietRate)), s.pairWindow, s.pairs),
 			Columns: []report.Column{
 				{Metric: "p50", Unit: "p50 ms"}, {Metric: "p99", Unit: "p99 ms", Chart: true}, {Metric: "sent", Unit: "hostile KB/s"},
 			},
@@ -61,8 +63,8 @@ func (b *bench) hostile(of string, names []string) error {
 		if _, err := f.storm(load.StormArgs{Count: b.sizes.quiet, Parallel: b.sizes.parallel, Ask: true}); err != nil {
 			return err
 		}
-		for _, hostility := range load.Hostilities() {
-			for range b.sizes.groups {
+		for range b.sizes.groups {
+			for _, hostility := range load.Hostilities() {
 				if err := b.pairs(of, kind, f, attacker, hostility); err != nil {
 					return err
 				}
@@ -72,57 +74,55 @@ func (b *bench) hostile(of string, names []string) error {
 	})
 }
 
-// pairs measures how long the others wait, in windows with the hostile VM and without it, in turn.
+// pairs measures how long the others wait, in windows with the hostile VM and with a silent one, in turn.
 func (b *bench) pairs(of string, kind serverKind, f, attacker *fleet, hostility load.Hostility) error {
-	var with, alone []time.Duration
+	var with, silent windows
 	sent := 0.0
 	for pair := range b.sizes.pairs {
 		for turn := range 2 {
 			if (pair+turn)%2 == 0 {
-				latencies, rate, err := b.window(f, attacker, hostility)
+				rate, err := b.window(f, attacker, hostility, &with)
 				if err != nil {
 					return err
 				}
-				with, sent = append(with, latencies...), sent+rate/float64(b.sizes.pairs)
+				sent += rate / float64(b.sizes.pairs)
 				continue
 			}
-			latencies, err := b.paced(f)
-			if err != nil {
+			if _, err := b.window(f, attacker, load.Silent, &silent); err != nil {
 				return err
 			}
-			alone = append(alone, latencies...)
 		}
 	}
-	for phase, latencies := range map[string]stats.Latency{string(hostility): stats.Latencies(with), string(hostility) + without: stats.Latencies(alone)} {
-		b.report.Add(of, phase, kind.name, "p50", latencies.P50)
-		b.report.Add(of, phase, kind.name, "p99", latencies.P99)
+	for phase, w := range map[string]windows{string(hostility): with, string(hostility) + instead: silent} {
+		b.report.Add(of, phase, kind.name, "p50", stats.Median(w.p50))
+		b.report.Add(of, phase, kind.name, "p99", stats.Median(w.p99))
 	}
 	b.report.Add(of, string(hostility), kind.name, "sent", sent)
 	return nil
 }
 
-// paced is how long each of the others waited in a window.
-func (b *bench) paced(f *fleet) ([]time.Duration, error) {
-	time.Sleep(b.lead())
-	var reply load.PacedReply
-	err := f.call("Paced", load.PacedArgs{VMs: b.sizes.quiet, Rate: b.sizes.quietRate, Duration: b.sizes.pairWindow}, &reply)
-	return reply.Latencies, err
+// windows has the percentiles of each, in milliseconds.
+type windows struct{ p50, p99 []float64 }
+
+func (w *windows) add(latencies []time.Duration) {
+	latency := stats.Latencies(latencies)
+	w.p50, w.p99 = append(w.p50, latency.P50), append(w.p99, latency.P99)
 }
 
-// lead is for the hostile VM to be under way.
-func (b *bench) lead() time.Duration { return b.sizes.pairWindow / 5 }
-
-// window is paced with the hostile VM there, and how much that sent, in KB/s.
-func (b *bench) window(f, attacker *fleet, hostility load.Hostility) ([]time.Duration, float64, error) {
-	args := load.HostileArgs{VM: b.sizes.quiet, Kind: hostility, Duration: b.sizes.pairWindow + 2*b.lead()}
+// window notes how long the others wait while a VM of a kind is there, and returns how much that sent, in KB/s.
+func (b *bench) window(f, attacker *fleet, hostility load.Hostility, w *windows) (float64, error) {
+	lead := b.sizes.pairWindow / 5 // for it to be under way
+	args := load.HostileArgs{VM: b.sizes.quiet, Kind: hostility, Duration: b.sizes.pairWindow + 2*lead}
 	var hostile load.HostileReply
 	attack := attacker.client.Go("Fleet.Hostile", args, &hostile, nil)
-	latencies, err := b.paced(f)
-	if err != nil {
-		return nil, 0, err
+	time.Sleep(lead)
+	var reply load.PacedReply
+	if err := f.call("Paced", load.PacedArgs{VMs: b.sizes.quiet, Rate: b.sizes.quietRate, Duration: b.sizes.pairWindow}, &reply); err != nil {
+		return 0, err
 	}
+	w.add(reply.Latencies)
 	if call := <-attack.Done; call.Error != nil {
-		return nil, 0, attacker.failed(call.Error)
+		return 0, attacker.failed(call.Error)
 	}
-	return latencies, float64(hostile.Sent) / 1e3 / args.Duration.Seconds(), nil
+	return float64(hostile.Sent) / 1e3 / args.Duration.Seconds(), nil
 }

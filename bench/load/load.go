@@ -242,13 +242,16 @@ type PacedArgs struct {
 // PacedReply is how long the answers took, each of them.
 type PacedReply struct{ Latencies []time.Duration }
 
+// pacedLead is for all VMs to be ready: the first of them must not wait for the last to get a goroutine.
+const pacedLead = 100 * time.Millisecond
+
 // Paced has VMs ask at a given pace, whatever the answers take. A question that waits for the answer before it counts
 // from when it was due.
 func (f *Fleet) Paced(args PacedArgs, reply *PacedReply) error {
 	var mu sync.Mutex
 	var latencies []time.Duration
 	period := time.Duration(args.VMs) * time.Second / time.Duration(args.Rate)
-	start := time.Now()
+	start := time.Now().Add(pacedLead)
 	err := each(context.Background(), args.VMs, args.VMs, func(ctx context.Context, i int, buffer []byte) error {
 		var mine []time.Duration
 		if err := f.vms[i].conn.SetDeadline(start.Add(args.Duration + f.conf.Patience)); err != nil {

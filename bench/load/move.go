@@ -306,6 +306,7 @@ type Hostility string
 
 // The hostilities.
 const (
+	Silent Hostility = "says nothing"        // does no harm: what a comparison shows with it is scatter
 	Unread Hostility = "never reads"         // asks on and on, and reads no answer
 	Noise  Hostility = "endless line"        // sends data with no line feed, as fast as it is taken
 	Flood  Hostility = "asks without pause"  // asks on and on, and throws the answers away
@@ -313,7 +314,7 @@ const (
 )
 
 // Hostilities lists them.
-func Hostilities() []Hostility { return []Hostility{Unread, Noise, Flood, Telnet} }
+func Hostilities() []Hostility { return []Hostility{Silent, Unread, Noise, Flood, Telnet} }
 
 // HostileArgs says that one VM, number VM, is hostile.
 type HostileArgs struct {
@@ -344,6 +345,9 @@ func (f *Fleet) Hostile(args HostileArgs, reply *HostileReply) error {
 	send := v.conn.Write
 	read := true
 	switch args.Kind {
+	case Silent:
+		read = false
+		send = func([]byte) (int, error) { return v.conn.Read(make([]byte, 1)) }
 	case Unread:
 		chunk = bytes.Repeat(answers.UserData.AppendRequest(nil), 100)
 		read = false

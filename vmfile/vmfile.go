@@ -24,7 +24,8 @@ import (
 const MaxSize = 4 << 20
 
 // Parse returns the data in a file. name stands for the file in positions ("web1.yaml:12:5"). The error joins a
-// *metadata.DataError for each problem (the first twenty), and shows nothing of the content but keys.
+// *metadata.DataError for each problem (the first twenty), and shows nothing of the content but keys. The instance keeps
+// nothing of data, which may be used again.
 func Parse(name string, data []byte) (*metadata.Instance, error) {
 	if len(data) > MaxSize {
 		return nil, &metadata.DataError{Origin: name, Problem: fmt.Sprintf("is larger than %d MiB", MaxSize>>20)}

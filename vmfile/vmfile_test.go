@@ -1,10 +1,12 @@
 package vmfile_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -205,8 +207,13 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Add([]byte("userdata: |\n" + strings.Repeat("  # a text of some size\n", 50)))
+	f.Fuzz(func(t *testing.T, given []byte) {
+		data := bytes.Clone(given)
 		inst, err := vmfile.Parse("f", data)
+		for i := range data { // as a caller does who uses the buffer again: for another VM
+			data[i] = '#'
+		}
 		if err != nil {
 			if !errors.Is(err, metadata.ErrInvalid) {
 				t.Fatalf("is not ErrInvalid: %v", err)
@@ -226,6 +233,13 @@ func FuzzParse(f *testing.F) {
 		}
 		if diff := cmp.Diff(withoutOrigin(inst), withoutOrigin(back)); diff != "" {
 			t.Fatalf("%q: %s", text, diff)
+		}
+		again, err := vmfile.Parse("f", given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(inst, again, cmp.Exporter(func(reflect.Type) bool { return true })); diff != "" {
+			t.Fatalf("the instance changes with the bytes that it was read from: %s", diff)
 		}
 	})
 }

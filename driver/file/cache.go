@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"container/list"
 	"context"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"vmw-cloudinit-metadata/internal/dedupe"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/vmfile"
 )
@@ -26,6 +28,10 @@ const (
 	settleTime = 2 * time.Second
 	// entryCost is what a cached file costs beside its size: the maps and the positions made of it.
 	entryCost = 4 << 10
+	// maxBuffer is how large a buffer for files is kept for the next one.
+	maxBuffer = 1 << 20
+	// usualIndent is what the lines of a text begin with in a file, and is not kept.
+	usualIndent = 2
 	// maxReads is how often a file that changes while it is read is tried.
 	maxReads = 3
 )
@@ -38,10 +44,15 @@ const errLoop = syscall.ELOOP
 type cache struct {
 	limit int64
 	seed  maphash.Seed
-	// parse is vmfile.Parse, but for tests that count.
+	// parse is vmfile.Parse, but for tests that count. What it returns must have nothing in common with data, which is used
+	// for the next file.
 	parse func(name string, data []byte) (*metadata.Instance, error)
 
 	now func() time.Time
+
+	buffers sync.Pool // of *[]byte: files while they are parsed
+
+	texts dedupe.Table // user-data and vendor-data, which many VMs may have in common
 
 	mu      sync.Mutex
 	entries map[string]*entry // by file name
@@ -56,7 +67,8 @@ type entry struct {
 
 	// Guarded by cache.mu.
 	element *list.Element // in cache.recent
-	cost    int64
+	cost    int64         // but for texts
+	texts   []*dedupe.Document
 	found   []metadata.VM // those of cache.found that end with the entry
 
 	// turn is held, as a semaphore that ctx can interrupt, by whoever uses the fields below.
@@ -117,17 +129,27 @@ func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*read, 
 	if info != nil && e.settled && sameStat(e.info, info) {
 		return e.read()
 	}
-	data, info, err := file.read()
+	buffer, _ := c.buffers.Get().(*[]byte)
+	if buffer == nil {
+		buffer = new([]byte)
+	}
+	data, info, err := file.read(*buffer)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if *buffer = data; cap(data) <= maxBuffer {
+			c.buffers.Put(buffer)
+		}
+	}()
 	sum := maphash.Bytes(c.seed, data)
 	if e.info == nil || sum != e.sum {
 		e.inst, e.err = c.parse(filepath.Join(file.driver.directory, file.name), data)
 		e.sum = sum
+		c.share(e)
 	}
 	e.info, e.settled = info, isSettled(info, c.now())
-	c.charge(e, int64(len(data))+entryCost)
+	c.charge(e, int64(len(data)))
 	return e.read()
 }
 
@@ -154,14 +176,52 @@ func (c *cache) entry(name string) *entry {
 	return e
 }
 
-// charge sets what an entry costs, and drops the least recently used until all is within the limit.
-func (c *cache) charge(e *entry, cost int64) {
+// share gives an instance that was just parsed the texts that other entries have already, where they are equal. The
+// entry's turn is held.
+func (c *cache) share(e *entry) {
+	var texts []*dedupe.Document
+	if e.inst != nil {
+		for _, text := range []*[]byte{&e.inst.UserData, &e.inst.VendorData} {
+			if len(*text) >= dedupe.MinSize {
+				d := c.texts.Of(*text, nil)
+				*text = d.Bytes
+				texts = append(texts, d)
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries[e.name] != e {
+		return // dropped meanwhile
+	}
+	former := e.texts
+	e.texts = texts
+	for _, d := range texts {
+		c.size += int64(c.texts.Use(d))
+	}
+	c.release(former)
+}
+
+// release is for texts that an entry has no longer. c.mu is held.
+func (c *cache) release(texts []*dedupe.Document) {
+	for _, d := range texts {
+		c.size -= int64(c.texts.Release(d))
+	}
+}
+
+// charge sets what an entry of a file of size bytes costs, and drops the least recently used until all is within the limit.
+func (c *cache) charge(e *entry, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.entries[e.name] != e {
 		return // dropped meanwhile
 	}
 	c.forget(e)
+	cost := size
+	for _, d := range e.texts {
+		cost -= int64(len(d.Bytes) + usualIndent*bytes.Count(d.Bytes, []byte("\n")))
+	}
+	cost = max(0, cost) + entryCost
 	c.size += cost - e.cost
 	e.cost = cost
 	c.shrink()
@@ -173,6 +233,8 @@ func (c *cache) shrink() {
 		oldest := c.recent.Remove(c.recent.Back()).(*entry)
 		delete(c.entries, oldest.name)
 		c.forget(oldest)
+		c.release(oldest.texts)
+		oldest.texts = nil
 		c.size -= oldest.cost
 	}
 }
@@ -229,6 +291,10 @@ func (c *cache) bill(f *found, cost int64) {
 func (c *cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, e := range c.entries {
+		c.release(e.texts)
+		e.texts = nil
+	}
 	clear(c.entries)
 	clear(c.found)
 	c.recent.Init()
@@ -245,10 +311,10 @@ func isSettled(info fs.FileInfo, now time.Time) bool {
 	return now.Sub(info.ModTime()) > settleTime && now.Sub(changeTime(info)) > settleTime
 }
 
-// read returns the file's bytes and the stat that goes with them.
-func (s source) read() ([]byte, fs.FileInfo, error) {
+// read returns the file's bytes, in buffer if they fit, and the stat that goes with them.
+func (s source) read(buffer []byte) ([]byte, fs.FileInfo, error) {
 	for range maxReads {
-		data, info, err := s.readOnce()
+		data, info, err := s.readOnce(buffer)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -260,7 +326,7 @@ func (s source) read() ([]byte, fs.FileInfo, error) {
 }
 
 // readOnce is read; its stat is nil if the file changed meanwhile.
-func (s source) readOnce() ([]byte, fs.FileInfo, error) {
+func (s source) readOnce(buffer []byte) ([]byte, fs.FileInfo, error) {
 	f, err := s.root.OpenFile(s.name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // the open of a FIFO would wait for its writer
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("file: %s was removed just now", filepath.Join(s.driver.directory, s.name))
@@ -279,8 +345,10 @@ func (s source) readOnce() ([]byte, fs.FileInfo, error) {
 	case before.Size() > vmfile.MaxSize:
 		return nil, nil, &metadata.DataError{Origin: origin, Problem: fmt.Sprintf("is larger than %d MiB", vmfile.MaxSize>>20)}
 	}
-	data := make([]byte, before.Size())
-	if _, err := io.ReadFull(f, data); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	data := slices.Grow(buffer[:0], int(before.Size()))[:before.Size()]
+	n, err := io.ReadFull(f, data)
+	data = data[:n] // what is behind it may be another file's
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, nil, s.driver.fileError(s.name, err)
 	}
 	after, err := f.Stat()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -105,6 +106,84 @@ func TestCacheKeepsToItsLimit(t *testing.T) {
 	find(1)
 	if got := parses.Load(); got != 51 {
 		t.Errorf("%d parses, want 51: one for the file that was dropped", got)
+	}
+}
+
+// TestEqualUserDataIsKeptOnce has a hundred VMs with the same user-data, in a cache that would hold it ten times.
+func TestEqualUserDataIsKeptOnce(t *testing.T) {
+	const vms, size = 100, 64 << 10
+	directory := t.TempDir()
+	text := "userdata: |\n" + strings.Repeat("  # line\n", size/7)
+	write := func(i int, userData string) {
+		t.Helper()
+		file := fmt.Sprintf("metadata: {hostname: web%d}\n%s", i, userData)
+		if err := os.WriteFile(filepath.Join(directory, fmt.Sprintf("web%d.yaml", i)), []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	driver, parses := counting(t, Config{Directory: directory, CacheBytes: 10*size + vms*(entryCost+foundCost)})
+	find := func(i int, want string) []byte {
+		t.Helper()
+		inst, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprintf("web%d", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if inst.MetaData["hostname"] != fmt.Sprintf("web%d", i) || string(inst.UserData) != want {
+			t.Fatalf("VM %d is %v, with %d bytes of user-data", i, inst.MetaData, len(inst.UserData))
+		}
+		return inst.UserData
+	}
+	same := strings.Repeat("# line\n", size/7)
+	for i := range vms {
+		write(i, text)
+	}
+	first := find(0, same)
+	for range 2 {
+		for i := range vms {
+			if data := find(i, same); &data[0] != &first[0] {
+				t.Fatalf("VM %d has a copy of its own", i)
+			}
+		}
+	}
+	if got := parses.Load(); got != vms {
+		t.Errorf("%d parses of %d files", got, vms)
+	}
+	other := text + "  # and more\n"
+	write(7, other)
+	find(7, same+"# and more\n")
+	find(8, same)
+	write(7, text) // and back: what is shared is not the former VM 7's own
+	if data := find(7, same); &data[0] != &first[0] {
+		t.Error("a VM that is like the others again has a copy of its own")
+	}
+	if n := driver.cache.texts.Len(); n != 1 {
+		t.Errorf("%d texts are kept, want 1", n)
+	}
+	driver.Close()
+	if n := driver.cache.texts.Len(); n != 0 || driver.cache.size != 0 {
+		t.Errorf("%d texts and %d bytes are left", n, driver.cache.size)
+	}
+}
+
+// TestTextsAreCharged has VMs whose user-data is theirs alone.
+func TestTextsAreCharged(t *testing.T) {
+	const vms, size, limit = 50, 10_000, 10 * (entryCost + 10_000)
+	directory := t.TempDir()
+	for i := range vms {
+		file := fmt.Sprintf("userdata: |\n  #!/bin/sh\n  : %0*d\n", size, i)
+		if err := os.WriteFile(filepath.Join(directory, fmt.Sprintf("web%d.yaml", i)), []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	driver, _ := counting(t, Config{Directory: directory, CacheBytes: limit})
+	for i := range vms {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprintf("web%d", i)}); err != nil {
+			t.Fatal(err)
+		}
+		c := driver.cache
+		if kept := len(c.entries); c.size > limit || c.texts.Len() != kept || c.size < int64(kept*(entryCost+size)) {
+			t.Fatalf("%d files with %d texts are kept, %d bytes by our count", kept, c.texts.Len(), c.size)
+		}
 	}
 }
 

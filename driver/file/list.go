@@ -76,7 +76,7 @@ func (d *Driver) load(file source, there map[string]bool) (*metadata.Instance, e
 			Problem: fmt.Sprintf("is never read: %q goes before it; remove one of them", base+".yaml"),
 		}
 	}
-	data, _, err := file.read()
+	data, _, err := file.read(nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"bytes"
 	"fmt"
 	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/packet"
@@ -58,8 +60,10 @@ func TestQuietBoundsAKey(t *testing.T) {
 // TestRenderingsTakeTurns has more renderings than there is room for.
 func TestRenderingsTakeTurns(t *testing.T) {
 	vm := metadata.VM{Name: "web"}
-	instances := []*metadata.Instance{{UserData: make([]byte, 1000)}, {UserData: make([]byte, 1000)}, {UserData: make([]byte, 1000)}}
-	rs := renderings{limit: 4000}
+	instances := []*metadata.Instance{
+		{UserData: bytes.Repeat([]byte("1"), 1000)}, {UserData: bytes.Repeat([]byte("2"), 1000)}, {UserData: bytes.Repeat([]byte("3"), 1000)},
+	}
+	rs := renderings{limit: 6000}
 	for range 10 {
 		for _, instance := range instances {
 			if _, err := rs.of(vm, instance); err != nil {
@@ -68,7 +72,7 @@ func TestRenderingsTakeTurns(t *testing.T) {
 			size := 0
 			for _, r := range rs.byKey {
 				if r != nil {
-					size += r.size
+					size += r.total()
 				}
 			}
 			if size != rs.size || size > rs.limit || size == 0 {
@@ -95,6 +99,66 @@ func TestRenderingsTakeTurns(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d renderings with %d bytes outlive their instances", left, size)
 		}
+	}
+}
+
+// TestEqualUserDataIsEncodedOnce has VMs that differ in all but their user-data.
+func TestEqualUserDataIsEncodedOnce(t *testing.T) {
+	rs := renderings{limit: 1 << 20}
+	const userData = 1
+	var instances []*metadata.Instance
+	var all []*rendering
+	for i := range 10 {
+		instance := &metadata.Instance{MetaData: map[string]any{"region": fmt.Sprint(i)}, UserData: bytes.Repeat([]byte("x"), 10_000)}
+		r, err := rs.of(metadata.VM{Name: fmt.Sprint("web", i)}, instance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		instances, all = append(instances, instance), append(all, r)
+		if &r.frames[userData][0] != &all[0].frames[userData][0] {
+			t.Errorf("VM %d has a copy of its own", i)
+		}
+		if i > 0 && bytes.Equal(r.frames[0], all[0].frames[0]) {
+			t.Errorf("VM %d has another's meta-data", i)
+		}
+	}
+	if rs.size > 30_000 {
+		t.Errorf("%d bytes are kept of ten VMs with the same 10,000", rs.size)
+	}
+	changed := &metadata.Instance{UserData: append(bytes.Repeat([]byte("x"), 9_999), 'y')}
+	r, err := rs.of(metadata.VM{Name: "web0"}, changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := packet.AppendFrame(nil, packet.ResponseUserData, changed.UserData)
+	if !bytes.Equal(r.frames[userData], want) {
+		t.Error("a VM gets the user-data of others")
+	}
+	for i, instance := range instances {
+		rs.forget(weak.Make(instance))
+		if i < len(instances)-1 && rs.shared[userData].Len() != 2 {
+			t.Fatalf("what %d VMs have is gone with others", len(instances)-1-i)
+		}
+	}
+	rs.forget(weak.Make(changed))
+	if rs.size != 0 || rs.shared[userData].Len() != 0 {
+		t.Errorf("%d bytes and %d documents are left", rs.size, rs.shared[userData].Len())
+	}
+	runtime.KeepAlive(instances)
+}
+
+func TestADocumentThatDoesNotFitIsNotKept(t *testing.T) {
+	rs := renderings{limit: 10_000}
+	small, large := &metadata.Instance{UserData: []byte("small")}, &metadata.Instance{UserData: make([]byte, 10_000)}
+	for range 2 {
+		for _, instance := range []*metadata.Instance{small, large} {
+			if _, err := rs.of(metadata.VM{Name: "web"}, instance); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if rs.kept(metadata.VM{Name: "web"}, small) == nil || rs.kept(metadata.VM{Name: "web"}, large) != nil || rs.size > rs.limit {
+		t.Errorf("%d bytes are kept", rs.size)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"weak"
 
+	"vmw-cloudinit-metadata/internal/dedupe"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/nocloud"
 	"vmw-cloudinit-metadata/packet"
@@ -16,7 +17,8 @@ type rendering struct {
 	vm       metadata.VM
 	instance weak.Pointer[metadata.Instance] // a rendering does not keep it
 	frames   [4][]byte                       // in the order of packet.Documents; nil where there is no such document
-	size     int
+	shared   [4]*dedupe.Document             // those of frames that may be other VMs' too
+	size     int                             // of the other frames
 }
 
 // isOf reports whether r is the rendering of instance for vm.
@@ -74,7 +76,8 @@ func tooLarge(instance *metadata.Instance, document packet.Document, size int) e
 
 // renderings keeps renderings for as long as the driver has the same instance, within a limit.
 type renderings struct {
-	limit int // bytes
+	limit  int             // bytes
+	shared [4]dedupe.Table // of documents with their frames, in the order of packet.Documents
 
 	mu    sync.Mutex
 	byKey map[weak.Pointer[metadata.Instance]]*rendering // nil for an instance whose rendering had to make room
@@ -103,19 +106,33 @@ func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*renderin
 	}
 	r := &rendering{vm: vm, instance: weak.Make(instance)}
 	for i, document := range packet.Documents() {
-		if data, ok := all[document]; ok {
-			code := document.Request().Response()
-			r.frames[i] = packet.AppendFrame(make([]byte, 0, packet.FrameLen(code, len(data))), code, data)
-			r.size += len(r.frames[i])
+		data, ok := all[document]
+		if !ok {
+			continue
 		}
+		if len(data) >= dedupe.MinSize {
+			r.shared[i] = rs.shared[i].Of(data, frameOf(document))
+			r.frames[i] = r.shared[i].Made
+			continue
+		}
+		r.frames[i] = frameOf(document)(data)
+		r.size += len(r.frames[i])
 	}
 	rs.keep(instance, r)
 	return r, nil
 }
 
+// frameOf returns what makes the answer of a document.
+func frameOf(document packet.Document) func(data []byte) []byte {
+	code := document.Request().Response()
+	return func(data []byte) []byte {
+		return packet.AppendFrame(make([]byte, 0, packet.FrameLen(code, len(data))), code, data)
+	}
+}
+
 func (rs *renderings) keep(instance *metadata.Instance, r *rendering) {
 	key := r.instance
-	if r.size > rs.limit {
+	if r.total() > rs.limit {
 		return
 	}
 	rs.mu.Lock()
@@ -124,21 +141,52 @@ func (rs *renderings) keep(instance *metadata.Instance, r *rendering) {
 		rs.byKey = make(map[weak.Pointer[metadata.Instance]]*rendering)
 	}
 	former, known := rs.byKey[key]
-	switch {
-	case former != nil:
-		rs.size -= former.size
-	case !known: // one cleanup an instance, however often it is rendered
+	if !known { // one cleanup an instance, however often it is rendered
 		runtime.AddCleanup(instance, rs.forget, key)
 	}
 	rs.byKey[key] = r
-	rs.size += r.size
+	rs.charge(r)
+	if former != nil {
+		rs.release(former)
+	}
 	for other, o := range rs.byKey { // any will do: all can be made again
 		if rs.size <= rs.limit {
 			break
 		}
 		if o != nil && other != key {
 			rs.byKey[other] = nil
-			rs.size -= o.size
+			rs.release(o)
+		}
+	}
+}
+
+// total is what r takes if no other has anything in common with it.
+func (r *rendering) total() int {
+	total := r.size
+	for _, d := range r.shared {
+		if d != nil {
+			total += len(d.Bytes) + len(d.Made)
+		}
+	}
+	return total
+}
+
+// charge counts what r takes. rs.mu is held.
+func (rs *renderings) charge(r *rendering) {
+	rs.size += r.size
+	for i, d := range r.shared {
+		if d != nil {
+			rs.size += rs.shared[i].Use(d)
+		}
+	}
+}
+
+// release is for an r that is kept no longer. rs.mu is held.
+func (rs *renderings) release(r *rendering) {
+	rs.size -= r.size
+	for i, d := range r.shared {
+		if d != nil {
+			rs.size -= rs.shared[i].Release(d)
 		}
 	}
 }
@@ -148,7 +196,7 @@ func (rs *renderings) forget(key weak.Pointer[metadata.Instance]) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if r := rs.byKey[key]; r != nil {
-		rs.size -= r.size
+		rs.release(r)
 	}
 	delete(rs.byKey, key)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -164,4 +165,42 @@ func code(err error) packet.ErrorCode {
 		return e.Code
 	}
 	return ""
+}
+
+// TestOffersMadeAtOnce holds that what compresses one VM's documents leaves nothing of them for the next.
+func TestOffersMadeAtOnce(t *testing.T) {
+	var maker packet.OfferMaker
+	for i := range 20 {
+		t.Run(fmt.Sprint("VM ", i), func(t *testing.T) {
+			t.Parallel()
+			for size := 200; size < 20_000; size *= 3 {
+				data := bytes.Repeat(fmt.Appendf(nil, "VM %d ", i), size)
+				o, err := maker.Make(map[packet.Document][]byte{packet.UserData: data}, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				reply, err := o.Hello(&packet.Hello{Versions: []int{packet.Version}, Nonce: "n", Encodings: []string{packet.Gzip}}, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(fetch(t, o, reply, packet.UserData, 500), data) {
+					t.Error("got something else")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkOffer(b *testing.B) {
+	documents := map[packet.Document][]byte{
+		packet.MetaData: []byte(`{"instance-id":"i-1","hostname":"web1","local-hostname":"web1"}`),
+		packet.UserData: []byte("#cloud-config\n" + strings.Repeat("# something or other\n", 50)),
+	}
+	var maker packet.OfferMaker
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := maker.Make(documents, true); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -97,7 +97,7 @@ func (g *guest) offer(ctx context.Context) (*packet.Offer, error) {
 		size += len(data)
 	}
 	t.charge(size)
-	offer, err := packet.NewOffer(all, made.compress)
+	offer, err := g.server.offers.maker.Make(all, made.compress)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +157,7 @@ func (g *guest) report(data []byte) ([]byte, error) {
 // offers keeps the offers of transfers under way, within a limit.
 type offers struct {
 	limit int // bytes
+	maker packet.OfferMaker
 
 	mu      sync.Mutex
 	byGuest map[*guest]keptOffer

@@ -72,12 +72,13 @@ type entry struct {
 	found   []metadata.VM // those of cache.found that end with the entry
 
 	// turn is held, as a semaphore that ctx can interrupt, by whoever uses the fields below.
-	turn    chan struct{}
-	info    fs.FileInfo
-	settled bool
-	sum     uint64 // of the content, with cache.seed
-	inst    *metadata.Instance
-	err     error
+	turn     chan struct{}
+	info     fs.FileInfo
+	settled  bool
+	sum      uint64 // of the content, with cache.seed
+	textSize int    // how much of the file is texts
+	inst     *metadata.Instance
+	err      error
 }
 
 func newCache(limit int64) *cache {
@@ -149,7 +150,7 @@ func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*read, 
 		c.share(e)
 	}
 	e.info, e.settled = info, isSettled(info, c.now())
-	c.charge(e, int64(len(data)))
+	c.charge(e, int64(len(data)-e.textSize))
 	return e.read()
 }
 
@@ -180,12 +181,14 @@ func (c *cache) entry(name string) *entry {
 // entry's turn is held.
 func (c *cache) share(e *entry) {
 	var texts []*dedupe.Document
+	e.textSize = 0
 	if e.inst != nil {
 		for _, text := range []*[]byte{&e.inst.UserData, &e.inst.VendorData} {
 			if len(*text) >= dedupe.MinSize {
 				d := c.texts.Of(*text, nil)
 				*text = d.Bytes
 				texts = append(texts, d)
+				e.textSize += len(d.Bytes) + usualIndent*bytes.Count(d.Bytes, []byte("\n"))
 			}
 		}
 	}
@@ -209,7 +212,7 @@ func (c *cache) release(texts []*dedupe.Document) {
 	}
 }
 
-// charge sets what an entry of a file of size bytes costs, and drops the least recently used until all is within the limit.
+// charge sets what an entry costs whose file has size bytes beside its texts, and drops the least recently used until all is within the limit.
 func (c *cache) charge(e *entry, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,11 +220,7 @@ func (c *cache) charge(e *entry, size int64) {
 		return // dropped meanwhile
 	}
 	c.forget(e)
-	cost := size
-	for _, d := range e.texts {
-		cost -= int64(len(d.Bytes) + usualIndent*bytes.Count(d.Bytes, []byte("\n")))
-	}
-	cost = max(0, cost) + entryCost
+	cost := max(0, size) + entryCost
 	c.size += cost - e.cost
 	e.cost = cost
 	c.shrink()

@@ -110,7 +110,8 @@ func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*renderin
 		if !ok {
 			continue
 		}
-		if len(data) >= dedupe.MinSize {
+		// Only these are what VMs have in common.
+		if text := document == packet.UserData || document == packet.VendorData; text && len(data) >= dedupe.MinSize {
 			r.shared[i] = rs.shared[i].Of(data, frameOf(document))
 			r.frames[i] = r.shared[i].Made
 			continue

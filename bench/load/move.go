@@ -347,7 +347,7 @@ func (f *Fleet) Hostile(args HostileArgs, reply *HostileReply) error {
 	switch args.Kind {
 	case Silent:
 		read = false
-		send = func([]byte) (int, error) { return v.conn.Read(make([]byte, 1)) }
+		send = func([]byte) (int, error) { return v.conn.Read(make([]byte, 1)) } // waits for the end: nobody answers it
 	case Unread:
 		chunk = bytes.Repeat(answers.UserData.AppendRequest(nil), 100)
 		read = false

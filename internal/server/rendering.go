@@ -166,18 +166,18 @@ func (r *rendering) total() int {
 	total := r.size
 	for _, d := range r.shared {
 		if d != nil {
-			total += len(d.Bytes) + len(d.Made)
+			total += len(d.Made)
 		}
 	}
 	return total
 }
 
-// charge counts what r takes. rs.mu is held.
+// charge counts what r takes: answers, but not the documents themselves, which are the instance's. rs.mu is held.
 func (rs *renderings) charge(r *rendering) {
 	rs.size += r.size
 	for i, d := range r.shared {
-		if d != nil {
-			rs.size += rs.shared[i].Use(d)
+		if d != nil && rs.shared[i].Use(d) > 0 {
+			rs.size += len(d.Made)
 		}
 	}
 }
@@ -186,8 +186,8 @@ func (rs *renderings) charge(r *rendering) {
 func (rs *renderings) release(r *rendering) {
 	rs.size -= r.size
 	for i, d := range r.shared {
-		if d != nil {
-			rs.size -= rs.shared[i].Release(d)
+		if d != nil && rs.shared[i].Release(d) > 0 {
+			rs.size -= len(d.Made)
 		}
 	}
 }

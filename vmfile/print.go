@@ -35,7 +35,7 @@ func Append(dst []byte, inst *metadata.Instance) ([]byte, error) {
 			continue
 		}
 		var value any = part.document // as !!binary
-		if len(part.document) > 0 && utf8.Valid(part.document) && bytes.Equal(trimBlankLines(string(part.document)), part.document) {
+		if len(part.document) > 0 && utf8.Valid(part.document) && bytes.Equal(trimBlankLines(part.document), part.document) {
 			value = string(part.document)
 		}
 		if out, err = yaml11.Append(out, yaml11.Map{{Key: part.key, Value: value}}); err != nil {

@@ -27,10 +27,27 @@ const MaxSize = 4 << 20
 // *metadata.DataError for each problem (the first twenty), and shows nothing of the content but keys. The instance keeps
 // nothing of data, which may be used again.
 func Parse(name string, data []byte) (*metadata.Instance, error) {
+	return new(Parser).Parse(name, data)
+}
+
+// Parser parses one file after the other, for those who parse many. Its zero value is ready.
+type Parser struct {
+	// Keep, if not nil, returns what an instance gets for a user-data or vendor-data: a copy of it, or what is equal to
+	// it. The document itself is overwritten after the call.
+	Keep func(document []byte) []byte
+
+	scratch []byte // for texts
+}
+
+// maxScratch is how much memory a Parser keeps, in bytes.
+const maxScratch = 1 << 20
+
+// Parse is the function of that name.
+func (p *Parser) Parse(name string, data []byte) (*metadata.Instance, error) {
 	if len(data) > MaxSize {
 		return nil, &metadata.DataError{Origin: name, Problem: fmt.Sprintf("is larger than %d MiB", MaxSize>>20)}
 	}
-	root, err := yaml11.Parse(data)
+	root, texts, err := yaml11.ParseTexts(data)
 	if err != nil {
 		problem, ok := errors.AsType[*yaml11.Error](err)
 		if !ok {
@@ -38,18 +55,29 @@ func Parse(name string, data []byte) (*metadata.Instance, error) {
 		}
 		return nil, dataError(name, problem)
 	}
-	p := parser{data: data, origin: &origin{name: name}}
-	p.values = yaml11.Decoder{JSON: true, Literal: isText, Visit: p.origin.add}
-	inst := p.file(root)
-	if problems := p.values.Problems(); len(problems) > 0 {
+	f := file{parser: p, data: data, texts: texts, origin: &origin{name: name}}
+	f.values = yaml11.Decoder{JSON: true, Literal: isText, Visit: f.origin.add}
+	inst := f.instance(root)
+	if cap(p.scratch) > maxScratch {
+		p.scratch = nil
+	}
+	if problems := f.values.Problems(); len(problems) > 0 {
 		joined := make([]error, 0, len(problems))
 		for _, problem := range problems {
 			joined = append(joined, dataError(name, problem))
 		}
 		return nil, errors.Join(joined...)
 	}
-	p.origin.places = slices.Clone(p.origin.places) // as long as it is; it is kept
+	f.origin.places = slices.Clone(f.origin.places) // as long as it is; it is kept
 	return inst, nil
+}
+
+// keep returns a document as an instance may have it; nil for none.
+func (p *Parser) keep(document []byte) []byte {
+	if document == nil || p.Keep == nil {
+		return bytes.Clone(document)
+	}
+	return p.Keep(document)
 }
 
 func dataError(name string, e *yaml11.Error) *metadata.DataError {
@@ -63,66 +91,69 @@ var topLevel = []string{"metadata", "network", "userdata", "vendordata"}
 // through.
 var metadataKeys = []string{"ami-id", "availability-zone", "hostname", "instance-id", "local-hostname", "public-keys", "region", "tags"}
 
-type parser struct {
+// file is one that is being parsed.
+type file struct {
+	parser *Parser
 	data   []byte
+	texts  map[*yaml.Node]*yaml11.Text // what their nodes don't have
 	values yaml11.Decoder
 	origin *origin
 }
 
-func (p *parser) file(root *yaml.Node) *metadata.Instance {
+func (f *file) instance(root *yaml.Node) *metadata.Instance {
 	if root == nil || root.Kind == yaml.ScalarNode && root.Value == "" {
 		if root == nil {
 			root = &yaml.Node{}
 		}
-		p.values.Report(root, "", "is empty: {} is the file of a VM that gets nothing but defaults")
+		f.values.Report(root, "", "is empty: {} is the file of a VM that gets nothing but defaults")
 		return nil
 	}
-	p.origin.add("", root.Line, root.Column)
-	inst := &metadata.Instance{Origin: p.origin}
-	for _, e := range p.values.Entries("", root) {
-		p.origin.add(e.Key, e.KeyNode.Line, e.KeyNode.Column)
+	f.origin.add("", root.Line, root.Column)
+	inst := &metadata.Instance{Origin: f.origin}
+	for _, e := range f.values.Entries("", root) {
+		f.origin.add(e.Key, e.KeyNode.Line, e.KeyNode.Column)
 		switch e.Key {
 		case "metadata":
-			inst.MetaData = p.metadata(e.Value)
+			inst.MetaData = f.metadata(e.Value)
 		case "network":
-			inst.Network = p.mapping(e)
+			inst.Network = f.mapping(e)
 		case "userdata":
-			inst.UserData = p.document(e)
+			inst.UserData = f.parser.keep(f.document(e))
 		case "vendordata":
-			inst.VendorData = p.document(e)
+			inst.VendorData = f.parser.keep(f.document(e))
 		default:
-			p.values.Report(e.KeyNode, e.Key, "is not a key of this format%s", nearest.Hint(e.Key, topLevel))
+			f.values.Report(e.KeyNode, e.Key, "is not a key of this format%s", nearest.Hint(e.Key, topLevel))
 		}
 	}
 	return inst
 }
 
 // mapping returns an entry's mapping; nil if there is nothing.
-func (p *parser) mapping(e yaml11.Entry) map[string]any {
-	value := p.values.Decode(e.Key, e.Value)
+func (f *file) mapping(e yaml11.Entry) map[string]any {
+	value := f.values.Decode(e.Key, e.Value)
 	mapping, ok := value.(map[string]any)
 	if value != nil && !ok {
-		p.values.Report(e.Value, e.Key, "must be a mapping: keys with their values")
+		f.values.Report(e.Value, e.Key, "must be a mapping: keys with their values")
 	}
 	return mapping
 }
 
 // metadata returns the mapping with cloud-init's keys in their usual spelling.
-func (p *parser) metadata(n *yaml.Node) map[string]any {
+func (f *file) metadata(n *yaml.Node) map[string]any {
 	if isNull(n) {
 		return nil
 	}
-	entries := p.values.Entries("metadata", n)
+	entries := f.values.Entries("metadata", n)
 	values := make(map[string]any, len(entries))
 	for _, e := range entries {
 		path := "metadata." + e.Key
-		key := p.spelling(e)
+		key := f.spelling(e)
 		if _, twice := values[key]; twice {
-			p.values.Report(e.KeyNode, path, "is there twice, as %s too: remove one", key)
+			f.values.Report(e.KeyNode, path, "is there twice, as %s too: remove one", key)
 			continue
 		}
-		p.origin.add("metadata."+key, e.KeyNode.Line, e.KeyNode.Column)
-		value := p.values.Decode("metadata."+key, e.Value)
+		f.origin.add("metadata."+key, e.KeyNode.Line, e.KeyNode.Column)
+		value := f.values.Decode("metadata."+key, e.Value)
 		if key == "public-keys" {
 			value = keyLines(value)
 		}
@@ -135,7 +166,7 @@ func (p *parser) metadata(n *yaml.Node) map[string]any {
 
 // spelling returns a metadata key as cloud-init has it. What looks like a slip of the pen is reported, unless the
 // key is in quotes.
-func (p *parser) spelling(e yaml11.Entry) string {
+func (f *file) spelling(e yaml11.Entry) string {
 	if slices.Contains(metadataKeys, e.Key) {
 		return e.Key
 	}
@@ -145,7 +176,7 @@ func (p *parser) spelling(e yaml11.Entry) string {
 	}
 	quoted := e.KeyNode.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0
 	if meant != "" && distance <= 1 && !quoted {
-		p.values.Report(e.KeyNode, "metadata."+e.Key, "did you mean %s? If not, put the key in quotes", meant)
+		f.values.Report(e.KeyNode, "metadata."+e.Key, "did you mean %s? If not, put the key in quotes", meant)
 	}
 	return e.Key
 }
@@ -165,46 +196,52 @@ func keyLines(value any) any {
 	return keys
 }
 
-// document returns user-data or vendor-data.
-func (p *parser) document(e yaml11.Entry) []byte {
-	content := yaml11.Decoder{KeepOrder: true, Literal: func(path string) bool { return path == e.Key }, Visit: p.origin.add}
+// document returns user-data or vendor-data, until the next one.
+func (f *file) document(e yaml11.Entry) []byte {
+	if text := f.texts[e.Value]; text != nil {
+		f.parser.scratch = text.Append(f.parser.scratch[:0])
+		f.block(e.Key, e.Value, f.parser.scratch)
+		return trimBlankLines(f.parser.scratch)
+	}
+	content := yaml11.Decoder{KeepOrder: true, Literal: func(path string) bool { return path == e.Key }, Visit: f.origin.add}
 	value := content.Decode(e.Key, e.Value)
 	for _, problem := range content.Problems() {
-		p.values.Add(problem)
+		f.values.Add(problem)
 	}
 	switch v := value.(type) {
 	case string:
-		p.block(e.Key, e.Value)
-		return trimBlankLines(v)
+		text := []byte(v)
+		f.block(e.Key, e.Value, text)
+		return trimBlankLines(text)
 	case []byte:
 		return v
 	case yaml11.Map:
 		doc, err := yaml11.Append([]byte("#cloud-config\n"), v)
 		if err != nil {
-			p.values.Report(e.Value, e.Key, "%s", err)
+			f.values.Report(e.Value, e.Key, "%s", err)
 		}
 		return doc
 	case []any:
-		p.values.Report(e.Value, e.Key, "must be text, a mapping (which becomes #cloud-config) or !!binary, not a list")
+		f.values.Report(e.Value, e.Key, "must be text, a mapping (which becomes #cloud-config) or !!binary, not a list")
 	}
 	return nil
 }
 
 // block notes where the lines of a text stand in the file, if it is written line by line (after a |).
-func (p *parser) block(path string, n *yaml.Node) {
+func (f *file) block(path string, n *yaml.Node, text []byte) {
 	if n.Kind != yaml.ScalarNode || n.Style&yaml.LiteralStyle == 0 {
 		return
 	}
-	source := p.data
+	source := f.data
 	for range n.Line { // to the line behind the |
 		source = source[bytes.IndexByte(source, '\n')+1:]
 	}
-	line := 0
-	for text := range strings.Lines(n.Value) {
-		line++
-		if strings.TrimSpace(text) != "" {
-			indent := leadingBlanks(source) - leadingBlanks([]byte(text))
-			p.origin.blocks = append(p.origin.blocks, place{path: path, line: int32(n.Line + line), column: int32(indent)})
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		if len(bytes.TrimSpace(line)) > 0 {
+			indent := leadingBlanks(source) - leadingBlanks(line)
+			f.origin.blocks = append(f.origin.blocks, place{path: path, line: int32(n.Line + number), column: int32(indent)})
 			return
 		}
 		source = source[bytes.IndexByte(source, '\n')+1:]
@@ -215,10 +252,10 @@ func leadingBlanks(text []byte) int { return len(text) - len(bytes.TrimLeft(text
 
 // trimBlankLines takes the blank lines from both ends of a text. The last line keeps its end. Nil if nothing is
 // left.
-func trimBlankLines(text string) []byte {
+func trimBlankLines(text []byte) []byte {
 	for {
-		line, rest, more := strings.Cut(text, "\n")
-		if strings.TrimSpace(line) != "" {
+		line, rest, more := bytes.Cut(text, []byte("\n"))
+		if len(bytes.TrimSpace(line)) > 0 {
 			break
 		}
 		if !more {
@@ -226,11 +263,11 @@ func trimBlankLines(text string) []byte {
 		}
 		text = rest
 	}
-	body := strings.TrimRight(text, " \t\r\n")
-	if end := strings.IndexByte(text[len(body):], '\n'); end >= 0 {
-		text = text[:len(body)+end+1]
+	body := bytes.TrimRight(text, " \t\r\n")
+	if end := bytes.IndexByte(text[len(body):], '\n'); end >= 0 {
+		return text[:len(body)+end+1]
 	}
-	return []byte(text)
+	return text
 }
 
 func isNull(n *yaml.Node) bool {

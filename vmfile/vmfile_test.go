@@ -208,11 +208,16 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Add([]byte("userdata: |\n" + strings.Repeat("  # a text of some size\n", 50)))
+	another := []byte("userdata: |\n" + strings.Repeat("  # another VM's text\n", 100))
 	f.Fuzz(func(t *testing.T, given []byte) {
 		data := bytes.Clone(given)
-		inst, err := vmfile.Parse("f", data)
+		var parser vmfile.Parser
+		inst, err := parser.Parse("f", data)
 		for i := range data { // as a caller does who uses the buffer again: for another VM
 			data[i] = '#'
+		}
+		if _, err := parser.Parse("g", another); err != nil {
+			t.Fatal(err)
 		}
 		if err != nil {
 			if !errors.Is(err, metadata.ErrInvalid) {

@@ -44,13 +44,13 @@ const errLoop = syscall.ELOOP
 type cache struct {
 	limit int64
 	seed  maphash.Seed
-	// parse is vmfile.Parse, but for tests that count. What it returns must have nothing in common with data, which is used
+	// parse is vmfile's, but for tests that count. What it returns must have nothing in common with data, which is used
 	// for the next file.
-	parse func(name string, data []byte) (*metadata.Instance, error)
+	parse func(p *vmfile.Parser, name string, data []byte) (*metadata.Instance, error)
 
 	now func() time.Time
 
-	buffers sync.Pool // of *[]byte: files while they are parsed
+	readers sync.Pool // of *reader
 
 	texts dedupe.Table // user-data and vendor-data, which many VMs may have in common
 
@@ -59,6 +59,13 @@ type cache struct {
 	recent  list.List         // of *entry
 	size    int64
 	found   map[metadata.VM]*found
+}
+
+// reader is what a file is read with, and then the next one.
+type reader struct {
+	buffer    []byte
+	parser    vmfile.Parser
+	documents []*dedupe.Document // the file's user-data and vendor-data
 }
 
 // entry is what is known of one file.
@@ -82,10 +89,26 @@ type entry struct {
 }
 
 func newCache(limit int64) *cache {
-	return &cache{
-		limit: limit, seed: maphash.MakeSeed(), parse: vmfile.Parse, now: time.Now,
+	c := &cache{
+		limit: limit, seed: maphash.MakeSeed(), parse: (*vmfile.Parser).Parse, now: time.Now,
 		entries: map[string]*entry{}, found: map[metadata.VM]*found{},
 	}
+	c.readers.New = func() any { return c.newReader() }
+	return c
+}
+
+// newReader returns one whose instances have the texts that other entries have already, where they are equal.
+func (c *cache) newReader() *reader {
+	r := new(reader)
+	r.parser.Keep = func(document []byte) []byte {
+		if len(document) < dedupe.MinSize {
+			return bytes.Clone(document)
+		}
+		d := c.texts.Of(document, func(document []byte) (kept, made []byte) { return bytes.Clone(document), nil })
+		r.documents = append(r.documents, d)
+		return d.Bytes
+	}
+	return r
 }
 
 // source is a file in the directory.
@@ -130,24 +153,21 @@ func (c *cache) get(ctx context.Context, file source, info fs.FileInfo) (*read, 
 	if info != nil && e.settled && sameStat(e.info, info) {
 		return e.read()
 	}
-	buffer, _ := c.buffers.Get().(*[]byte)
-	if buffer == nil {
-		buffer = new([]byte)
-	}
-	data, info, err := file.read(*buffer)
+	r := c.readers.Get().(*reader)
+	defer c.readers.Put(r)
+	data, info, err := file.read(r.buffer)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if *buffer = data; cap(data) <= maxBuffer {
-			c.buffers.Put(buffer)
-		}
-	}()
+	if cap(data) <= maxBuffer {
+		r.buffer = data
+	}
 	sum := maphash.Bytes(c.seed, data)
 	if e.info == nil || sum != e.sum {
-		e.inst, e.err = c.parse(filepath.Join(file.driver.directory, file.name), data)
+		r.documents = r.documents[:0]
+		e.inst, e.err = c.parse(&r.parser, filepath.Join(file.driver.directory, file.name), data)
 		e.sum = sum
-		c.share(e)
+		c.use(e, slices.Clone(r.documents))
 	}
 	e.info, e.settled = info, isSettled(info, c.now())
 	c.charge(e, int64(len(data)-e.textSize))
@@ -177,20 +197,11 @@ func (c *cache) entry(name string) *entry {
 	return e
 }
 
-// share gives an instance that was just parsed the texts that other entries have already, where they are equal. The
-// entry's turn is held.
-func (c *cache) share(e *entry) {
-	var texts []*dedupe.Document
+// use gives an entry its texts in place of the former ones. The entry's turn is held.
+func (c *cache) use(e *entry, texts []*dedupe.Document) {
 	e.textSize = 0
-	if e.inst != nil {
-		for _, text := range []*[]byte{&e.inst.UserData, &e.inst.VendorData} {
-			if len(*text) >= dedupe.MinSize {
-				d := c.texts.Of(*text, nil)
-				*text = d.Bytes
-				texts = append(texts, d)
-				e.textSize += len(d.Bytes) + usualIndent*bytes.Count(d.Bytes, []byte("\n"))
-			}
-		}
+	for _, d := range texts {
+		e.textSize += len(d.Bytes) + usualIndent*bytes.Count(d.Bytes, []byte("\n"))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

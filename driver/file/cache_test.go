@@ -25,9 +25,9 @@ func counting(t *testing.T, config Config) (*Driver, *atomic.Int64) {
 	}
 	t.Cleanup(func() { driver.Close() })
 	var parses atomic.Int64
-	driver.cache.parse = func(name string, data []byte) (*metadata.Instance, error) {
+	driver.cache.parse = func(p *vmfile.Parser, name string, data []byte) (*metadata.Instance, error) {
 		parses.Add(1)
-		return vmfile.Parse(name, data)
+		return p.Parse(name, data)
 	}
 	return driver, &parses
 }
@@ -214,7 +214,7 @@ func TestStatIsTrustedOnceItSettled(t *testing.T) {
 func TestFindReturnsWhileTheFileSystemHangs(t *testing.T) {
 	driver, _ := counting(t, Config{Directory: writeFiles(t, 1)})
 	hang, hangs := make(chan struct{}), make(chan struct{})
-	driver.cache.parse = func(string, []byte) (*metadata.Instance, error) {
+	driver.cache.parse = func(*vmfile.Parser, string, []byte) (*metadata.Instance, error) {
 		close(hangs)
 		<-hang
 		return &metadata.Instance{}, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/vmfile"
 )
 
 // All implements metadata.Lister: the files of VMs, in the order of their names. Files that are no VM's (a name that
@@ -80,7 +81,7 @@ func (d *Driver) load(file source, there map[string]bool) (*metadata.Instance, e
 	if err != nil {
 		return nil, err
 	}
-	return d.cache.parse(filepath.Join(d.directory, file.name), data)
+	return vmfile.Parse(filepath.Join(d.directory, file.name), data)
 }
 
 // Count implements metadata.Counter. It reads the directory, and no file.

@@ -31,10 +31,10 @@ type Document struct {
 // cost is how many bytes it takes.
 func (d *Document) cost() int { return len(d.Bytes) + len(d.Made) }
 
-// Of returns the document that is equal to data: one in use, or else a new one, which holds data itself, and what is
-// made of it; maker may be nil. Equal means byte for byte, whatever the hashes say. The document is found by others from its
-// first Use on.
-func (t *Table) Of(data []byte, maker func([]byte) []byte) *Document {
+// Of returns the document that is equal to data: one in use, or else a new one with what maker returns, which is data
+// itself or a copy, and what is made of it. Equal means byte for byte, whatever the hashes say. The document is found by
+// others from its first Use on.
+func (t *Table) Of(data []byte, maker func(data []byte) (kept, made []byte)) *Document {
 	sum := t.sum(data)
 	t.mu.Lock()
 	d := t.bySum[sum]
@@ -42,10 +42,8 @@ func (t *Table) Of(data []byte, maker func([]byte) []byte) *Document {
 	if d != nil && bytes.Equal(d.Bytes, data) {
 		return d
 	}
-	d = &Document{Bytes: data, sum: sum}
-	if maker != nil {
-		d.Made = maker(data)
-	}
+	d = &Document{sum: sum}
+	d.Bytes, d.Made = maker(data)
 	return d
 }
 

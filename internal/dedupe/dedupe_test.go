@@ -7,7 +7,9 @@ import (
 	"testing"
 )
 
-func encode(data []byte) []byte { return bytes.ToUpper(data) }
+func encode(data []byte) (kept, made []byte) { return data, bytes.ToUpper(data) }
+
+func alone(data []byte) (kept, made []byte) { return data, nil }
 
 func TestEqualDocumentsAreOne(t *testing.T) {
 	var table Table
@@ -15,7 +17,7 @@ func TestEqualDocumentsAreOne(t *testing.T) {
 	if held := table.Use(a); held != 10 {
 		t.Errorf("the first user holds %d bytes, want 10", held)
 	}
-	never := func([]byte) []byte { t.Error("made twice"); return nil }
+	never := func(data []byte) ([]byte, []byte) { t.Error("made twice"); return data, nil }
 	b := table.Of([]byte("hello"), never)
 	if b != a || string(b.Made) != "HELLO" {
 		t.Fatalf("an equal document is another one, %q", b.Made)
@@ -29,25 +31,25 @@ func TestEqualDocumentsAreOne(t *testing.T) {
 	if freed := table.Release(b); freed != 10 || table.Len() != 0 {
 		t.Errorf("the last frees %d bytes, and %d documents are left", freed, table.Len())
 	}
-	if c := table.Of([]byte("hello"), nil); c == a || c.Made != nil {
+	if c := table.Of([]byte("hello"), alone); c == a || c.Made != nil {
 		t.Error("a document that nobody uses was found")
 	}
 }
 
 func TestOtherDocumentsAreOthers(t *testing.T) {
 	var table Table
-	a := table.Of([]byte("one"), nil)
+	a := table.Of([]byte("one"), alone)
 	table.Use(a)
 	// As if the hashes were the same.
 	b := &Document{Bytes: []byte("two"), sum: a.sum}
 	if held := table.Use(b); held != 3 {
 		t.Errorf("a document of its own holds %d bytes", held)
 	}
-	if found := table.Of([]byte("one"), nil); found != a {
+	if found := table.Of([]byte("one"), alone); found != a {
 		t.Error("the one that came first is not found any more")
 	}
 	table.bySum[table.sum([]byte("two"))] = a
-	if found := table.Of([]byte("two"), nil); found == a || string(found.Bytes) != "two" {
+	if found := table.Of([]byte("two"), alone); found == a || string(found.Bytes) != "two" {
 		t.Errorf("%q was given for another document of the same hash", found.Bytes)
 	}
 	if freed := table.Release(b); freed != 3 || table.bySum[a.sum] != a {
@@ -58,7 +60,7 @@ func TestOtherDocumentsAreOthers(t *testing.T) {
 func TestDocumentsMadeAtOnce(t *testing.T) {
 	var table Table
 	// Both are made before either is used: each has its own then, and both are counted.
-	a, b := table.Of([]byte("same"), nil), table.Of([]byte("same"), nil)
+	a, b := table.Of([]byte("same"), alone), table.Of([]byte("same"), alone)
 	if held := table.Use(a) + table.Use(b); held != 8 {
 		t.Errorf("they hold %d bytes, want 8", held)
 	}

@@ -112,23 +112,21 @@ func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*renderin
 		}
 		// Only these are what VMs have in common.
 		if text := document == packet.UserData || document == packet.VendorData; text && len(data) >= dedupe.MinSize {
-			r.shared[i] = rs.shared[i].Of(data, frameOf(document))
+			r.shared[i] = rs.shared[i].Of(data, func(data []byte) (kept, made []byte) { return data, frameOf(document, data) })
 			r.frames[i] = r.shared[i].Made
 			continue
 		}
-		r.frames[i] = frameOf(document)(data)
+		r.frames[i] = frameOf(document, data)
 		r.size += len(r.frames[i])
 	}
 	rs.keep(instance, r)
 	return r, nil
 }
 
-// frameOf returns what makes the answer of a document.
-func frameOf(document packet.Document) func(data []byte) []byte {
+// frameOf returns the answer with a document.
+func frameOf(document packet.Document, data []byte) []byte {
 	code := document.Request().Response()
-	return func(data []byte) []byte {
-		return packet.AppendFrame(make([]byte, 0, packet.FrameLen(code, len(data))), code, data)
-	}
+	return packet.AppendFrame(make([]byte, 0, packet.FrameLen(code, len(data))), code, data)
 }
 
 func (rs *renderings) keep(instance *metadata.Instance, r *rendering) {

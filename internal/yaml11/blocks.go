@@ -2,25 +2,50 @@ package yaml11
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
 
-// block is a text after a | of the outermost mapping: most of what a file has, as a rule. The parser would go through it
-// character by character, which takes ten times as long as all else that is done with the file.
-type block struct {
-	line int // of its |
-	text string
-	stub string // the text that the parser sees in its place
+// Text is a large text after a | of the outermost mapping: most of what a file has, as a rule. The parser would go through
+// it character by character, which takes ten times as long as all else that is done with the file.
+type Text struct {
+	line   int    // of its |
+	body   []byte // its lines in the file
+	lines  int    // how many
+	indent int
+	chomp  byte // the sign behind the |, or 0
 }
 
 // minBlock is how large a text has to be, in bytes, to be worth cutting out.
 const minBlock = 256
 
-// cutBlocks returns data with its large texts cut down to a line each, so that all lines keep their numbers, and what was
-// cut. What it takes for a text may be none, in quotes say: only the parser knows. So its result has to be checked.
-func cutBlocks(data []byte) (short []byte, blocks []block) {
+// stub is what the parser sees in place of a text's lines.
+const stub = "x\n"
+
+// Append appends the text to dst.
+func (t *Text) Append(dst []byte) []byte {
+	dst = slices.Grow(dst, len(t.body))
+	start := len(dst)
+	for body := t.body; len(body) > 0; {
+		n := bytes.IndexByte(body, '\n') + 1
+		dst = append(dst, body[min(t.indent, n-1):n]...)
+		body = body[n:]
+	}
+	if t.chomp == '+' {
+		return dst
+	}
+	end := start + len(bytes.TrimRight(dst[start:], "\n"))
+	if t.chomp == 0 && end < len(dst) {
+		end++
+	}
+	return dst[:end]
+}
+
+// cutTexts returns data with a stub in place of each large text, and what was cut. What it takes for a text may be none, in
+// quotes say: only the parser knows. So its result has to be checked.
+func cutTexts(data []byte) (short []byte, texts []Text) {
 	line, kept := 0, 0
 	for start := 0; start < len(data); {
 		line++
@@ -37,19 +62,17 @@ func cutBlocks(data []byte) (short []byte, blocks []block) {
 		body, indent := blockBody(data[end:])
 		lines := bytes.Count(body, []byte("\n"))
 		if len(body) >= minBlock && isOrdinary(body) {
-			b := block{line: line}
-			b.text, b.stub = chomped(unindented(body, indent), chomp), chomped("x"+strings.Repeat("\n", lines), chomp)
-			blocks = append(blocks, b)
-			short = append(append(short, data[kept:end]...), strings.Repeat(" ", indent)...)
-			short = append(append(short, 'x'), bytes.Repeat([]byte("\n"), lines)...)
+			texts = append(texts, Text{line, body, lines, indent, chomp})
+			short = append(append(short, data[kept:end]...), bytes.Repeat([]byte(" "), indent)...)
+			short = append(short, stub...)
 			kept = end + len(body)
 		}
 		start, line = end+len(body), line+lines
 	}
-	if blocks == nil {
+	if texts == nil {
 		return data, nil
 	}
-	return append(short, data[kept:]...), blocks
+	return append(short, data[kept:]...), texts
 }
 
 // opensBlock is for a line that starts in the first column with a key and ends with a |.
@@ -101,46 +124,42 @@ func isOrdinary(body []byte) bool {
 	return true
 }
 
-// unindented returns the body without its indentation.
-func unindented(body []byte, indent int) string {
-	var text strings.Builder
-	text.Grow(len(body))
-	for len(body) > 0 {
-		n := bytes.IndexByte(body, '\n') + 1
-		text.Write(body[min(indent, n-1):n])
-		body = body[n:]
-	}
-	return text.String()
-}
-
-// chomped returns the text with the breaks at its end that a + or a - leaves; 0 leaves one.
-func chomped(text string, chomp byte) string {
-	if chomp == '+' {
-		return text
-	}
-	cut := strings.TrimRight(text, "\n")
-	if chomp == 0 && len(cut) < len(text) {
-		return text[:len(cut)+1]
-	}
-	return cut
-}
-
-// putBack gives the nodes their texts, and reports whether the parser saw each where it was cut.
-func putBack(root *yaml.Node, blocks []block) bool {
+// place returns the texts by the nodes that the parser made of their stubs, and gives all nodes the lines that they have
+// with the texts. It returns false if the parser did not see each text where it was cut.
+func place(root *yaml.Node, texts []Text) (map[*yaml.Node]*Text, bool) {
 	if root == nil || root.Kind != yaml.MappingNode {
-		return false
+		return nil, false
 	}
-	found := 0
-	for i := 1; i < len(root.Content) && found < len(blocks); i += 2 {
-		n, b := root.Content[i], blocks[found]
-		if n.Kind != yaml.ScalarNode || n.Line < b.line {
+	places := make(map[*yaml.Node]*Text, len(texts))
+	shift := 0 // by how many lines what follows is too far up
+	for i, n := range root.Content {
+		moveDown(n, shift)
+		if len(places) == len(texts) || i%2 == 0 || n.Kind != yaml.ScalarNode {
 			continue
 		}
-		if n.Line != b.line || n.Style != yaml.LiteralStyle || n.Value != b.stub {
-			return false
+		t := &texts[len(places)]
+		if n.Line < t.line {
+			continue
 		}
-		n.Value = b.text
-		found++
+		want := stub
+		if t.chomp == '-' {
+			want = strings.TrimSuffix(stub, "\n")
+		}
+		if n.Line != t.line || n.Style != yaml.LiteralStyle || n.Value != want {
+			return nil, false
+		}
+		places[n] = t
+		shift += t.lines - 1
 	}
-	return found == len(blocks)
+	return places, len(places) == len(texts)
+}
+
+func moveDown(n *yaml.Node, lines int) {
+	if lines == 0 {
+		return
+	}
+	n.Line += lines
+	for _, child := range n.Content {
+		moveDown(child, lines)
+	}
 }

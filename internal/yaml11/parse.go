@@ -42,18 +42,32 @@ func (e *Error) Error() string {
 // Parse returns the root node of the one document in data, YAML or JSON; nil if there is none. Its error is an
 // *Error.
 func Parse(data []byte) (*yaml.Node, error) {
+	root, texts, err := ParseTexts(data)
+	for n, text := range texts {
+		n.Value = string(text.Append(nil))
+	}
+	return root, err
+}
+
+// ParseTexts is Parse, but for large texts that are values of the outermost mapping: they are left in data, and what their
+// nodes have as a value means nothing.
+func ParseTexts(data []byte) (root *yaml.Node, texts map[*yaml.Node]*Text, err error) {
 	if isJSON(data) {
-		return parseJSON(data)
+		root, err = parseJSON(data)
+		return root, nil, err
 	}
 	if err := checkText(data); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if short, blocks := cutBlocks(data); blocks != nil {
-		if root, err := load(short); err == nil && putBack(root, blocks) {
-			return root, nil
+	if short, cut := cutTexts(data); cut != nil {
+		if root, err := load(short); err == nil {
+			if texts, ok := place(root, cut); ok {
+				return root, texts, nil
+			}
 		}
 	}
-	return load(data)
+	root, err = load(data)
+	return root, nil, err
 }
 
 // load is Parse of a text that is YAML's characters.

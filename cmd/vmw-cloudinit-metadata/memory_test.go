@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,4 +28,32 @@ func TestMemoryIsGivenBackAfterAStorm(t *testing.T) {
 		}
 		cancel()
 	})
+}
+
+func TestHeadroomIsForASmallHeap(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(usualPercent))
+	ctx, cancel := context.WithCancel(t.Context())
+	const bytes = 256 << 20
+	keepHeadroom(ctx, bytes)
+	small := collectUntil(func(percent uint64) bool { return percent > 2*usualPercent })
+	used := make([]byte, bytes)
+	if got := collectUntil(func(percent uint64) bool { return percent == usualPercent }); got >= small {
+		t.Errorf("GOGC is %d with little in use, and %d with %d bytes", small, got, len(used))
+	}
+	runtime.KeepAlive(used)
+	collectUntil(func(percent uint64) bool { return percent > 2*usualPercent })
+	cancel()
+	collectUntil(func(percent uint64) bool { return percent == usualPercent })
+}
+
+// collectUntil collects garbage until GOGC is as wanted.
+func collectUntil(wanted func(percent uint64) bool) uint64 {
+	sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	for {
+		metrics.Read(sample)
+		if percent := sample[0].Value.Uint64(); wanted(percent) {
+			return percent
+		}
+		runtime.GC()
+	}
 }

@@ -216,6 +216,9 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 		}()
 	}
 	go afterStorms(ctx, s.Stats().Activity, debug.FreeOSMemory)
+	if os.Getenv("GOGC") == "" {
+		keepHeadroom(ctx, headroom)
+	}
 	showCounters(ctx, s, logger)
 	_ = notifySystemd("STOPPING=1") // it was told that we are ready, or nobody listens
 	logger.Info("stopping; answers under way are finished first", "limit", shutdownLimit)

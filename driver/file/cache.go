@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,7 +40,7 @@ const (
 // errLoop is the system's error for links in a circle.
 const errLoop = syscall.ELOOP
 
-// cache holds what was read from files, least recently used last, within a number of bytes. A file is parsed once
+// cache holds what was read from files within a number of bytes; what was not used for long makes room. A file is parsed once
 // until it changes, however many ask for it at once.
 type cache struct {
 	limit int64
@@ -56,7 +57,7 @@ type cache struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry // by file name
-	recent  list.List         // of *entry
+	recent  list.List         // of *entry; the last makes room, unless it was used since
 	size    int64
 	found   map[metadata.VM]*found
 }
@@ -71,6 +72,7 @@ type reader struct {
 // entry is what is known of one file.
 type entry struct {
 	name string
+	used atomic.Bool // since shrink last saw it
 
 	// Guarded by cache.mu.
 	element *list.Element // in cache.recent
@@ -223,7 +225,7 @@ func (c *cache) release(texts []*dedupe.Document) {
 	}
 }
 
-// charge sets what an entry costs whose file has size bytes beside its texts, and drops the least recently used until all is within the limit.
+// charge sets what an entry costs whose file has size bytes beside its texts, and makes room for it.
 func (c *cache) charge(e *entry, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -237,10 +239,15 @@ func (c *cache) charge(e *entry, size int64) {
 	c.shrink()
 }
 
-// shrink drops the least recently used entries until all is within the limit. c.mu is held.
+// shrink drops entries that were not used for long until all is within the limit. c.mu is held.
 func (c *cache) shrink() {
 	for c.size > c.limit && c.recent.Len() > 0 {
-		oldest := c.recent.Remove(c.recent.Back()).(*entry)
+		oldest := c.recent.Back().Value.(*entry)
+		if oldest.used.Swap(false) {
+			c.recent.MoveToFront(oldest.element)
+			continue
+		}
+		c.recent.Remove(oldest.element)
 		delete(c.entries, oldest.name)
 		c.forget(oldest)
 		c.release(oldest.texts)
@@ -271,13 +278,13 @@ func (c *cache) remember(vm metadata.VM, f *found) {
 	c.shrink()
 }
 
-// recall returns what was remembered of vm, whose entry is the most recently used one then.
+// recall returns what was remembered of vm.
 func (c *cache) recall(vm metadata.VM) *found {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	f := c.found[vm]
-	if f != nil {
-		c.recent.MoveToFront(f.entry.element)
+	c.mu.Unlock()
+	if f != nil && !f.entry.used.Load() {
+		f.entry.used.Store(true) // to move it to the front each time would touch its neighbours' memory
 	}
 	return f
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"vmw-cloudinit-metadata/internal/workers"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/metadata/layer"
 	"vmw-cloudinit-metadata/metadata/template"
@@ -33,8 +34,10 @@ type Driver struct {
 	directory string
 	config    Config
 	busy      chan struct{}
+	workers   *workers.Pool
 	cache     *cache
 	listing   listing
+	glance    glance
 	closed    atomic.Bool
 }
 
@@ -55,7 +58,7 @@ func New(config Config) (*Driver, error) {
 	if config.CacheBytes == 0 {
 		config.CacheBytes = DefaultCacheBytes
 	}
-	d := &Driver{directory: directory, config: config, busy: make(chan struct{}, maxBusy), cache: newCache(config.CacheBytes)}
+	d := &Driver{directory: directory, config: config, busy: make(chan struct{}, maxBusy), workers: workers.New(maxBusy), cache: newCache(config.CacheBytes)}
 	root, err := d.open()
 	if err != nil {
 		return nil, err
@@ -66,6 +69,7 @@ func New(config Config) (*Driver, error) {
 // Close frees what the driver keeps. Later calls of its methods fail.
 func (d *Driver) Close() error {
 	d.closed.Store(true)
+	d.workers.Close()
 	d.cache.clear()
 	return nil
 }
@@ -94,11 +98,11 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 		err  error
 	}
 	done := make(chan result, 1)
-	go func() { // a file system may take its time; the caller's ctx doesn't reach it
+	d.workers.Go(func() { // a file system may take its time; the caller's ctx doesn't reach it
 		defer func() { <-d.busy }()
 		inst, err := d.find(ctx, vm)
 		done <- result{inst, err}
-	}()
+	})
 	select {
 	case r := <-done:
 		return r.inst, r.err

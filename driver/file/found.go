@@ -2,6 +2,7 @@ package file
 
 import (
 	"path/filepath"
+	"sync"
 	"time"
 
 	"vmw-cloudinit-metadata/metadata"
@@ -37,7 +38,7 @@ func (d *Driver) remember(vm metadata.VM, directory stamp, own, defaults *read, 
 	if !directory.isSettled(now) || len(vm.Name) > maxFoundName {
 		return
 	}
-	f := &found{directory: directory, inst: inst, local: directory.isLocal(d.directory), cost: foundCost}
+	f := &found{directory: directory, inst: inst, local: d.listing.isOf(directory) || directory.isLocal(d.directory), cost: foundCost}
 	for i, r := range []*read{own, defaults} {
 		if r == nil {
 			continue
@@ -70,7 +71,7 @@ func (d *Driver) Recall(vm metadata.VM) *metadata.Instance {
 // systems as answer at once.
 func (d *Driver) recall(vm metadata.VM, localOnly bool) *metadata.Instance {
 	f := d.cache.recall(vm)
-	if f == nil || localOnly && !f.local || !f.directory.isOf(d.directory) {
+	if f == nil || localOnly && !f.local || d.glance.at(d.directory, d.cache.now()) != f.directory {
 		return nil
 	}
 	for i := range f.files {
@@ -79,6 +80,29 @@ func (d *Driver) recall(vm metadata.VM, localOnly bool) *metadata.Instance {
 		}
 	}
 	return f.inst
+}
+
+// glanceLifetime is how long a look at the directory is good for, since a request more or less in a storm of them makes no
+// difference to a person. It is for names alone that are new and go before a VM's former one: a file that
+// changes, goes or gives way to another is seen at the next request, by its own stat.
+const glanceLifetime = time.Millisecond
+
+// glance is the last look at the directory.
+type glance struct {
+	mu    sync.Mutex
+	taken time.Time
+	stamp stamp // zero if there was no directory
+}
+
+// at returns the stamp of the directory at path, as it was a moment ago at most.
+func (g *glance) at(path string, now time.Time) stamp {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if age := now.Sub(g.taken); age < 0 || age >= glanceLifetime {
+		g.stamp, _ = stampAt(path)
+		g.taken = now
+	}
+	return g.stamp
 }
 
 // isOf reports whether the stat of what is at path now is s.

@@ -7,13 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"vmw-cloudinit-metadata/metadata"
 )
 
-// settledDriver is a driver that takes each stat for an old one.
+// settledDriver is a driver that takes each stat for an old one, and each moment for a later one.
 func settledDriver(t *testing.T, config Config) *Driver {
 	t.Helper()
 	driver, err := New(config)
@@ -21,7 +22,8 @@ func settledDriver(t *testing.T, config Config) *Driver {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { driver.Close() })
-	driver.cache.now = func() time.Time { return time.Now().Add(time.Hour) }
+	start, seconds := time.Now().Add(time.Hour), new(atomic.Int64)
+	driver.cache.now = func() time.Time { return start.Add(time.Duration(seconds.Add(1)) * time.Second) }
 	return driver
 }
 
@@ -54,6 +56,45 @@ func TestRememberedIsTheSame(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOnlyANewNameMayTakeAMoment has a clock that stands still, as it does for many requests at once.
+func TestOnlyANewNameMayTakeAMoment(t *testing.T) {
+	const uuid = "502e71fa-1a2b-4c3d-8e4f-000000000001"
+	directory := t.TempDir()
+	put(t, directory, "web.yaml", "metadata: {hostname: first}")
+	driver, vm := settledDriver(t, Config{Directory: directory}), metadata.VM{Name: "web", UUID: uuid}
+	now := time.Now().Add(time.Hour)
+	driver.cache.now = func() time.Time { return now }
+	expect := func(when, want string) {
+		t.Helper()
+		inst, err := driver.Find(t.Context(), vm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := inst.MetaData["hostname"]; got != want {
+			t.Errorf("%s the VM has %v, want %s", when, got, want)
+		}
+	}
+	expect("at first", "first")
+	expect("again", "first")
+	put(t, directory, "web.yaml", "metadata: {hostname: edited}")
+	expect("at once after an edit", "edited")
+	expect("again", "edited")
+	if err := os.Rename(filepath.Join(directory, "web.yaml"), filepath.Join(directory, "old.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	put(t, directory, "web.yaml", "metadata: {hostname: another}")
+	expect("at once after another file came in its place", "another")
+	now = now.Add(glanceLifetime)
+	expect("then", "another")
+	put(t, directory, uuid+".yaml", "metadata: {hostname: byuuid}")
+	now = now.Add(glanceLifetime)
+	expect("a moment after a file of its UUID was there", "byuuid")
+	if err := os.Remove(filepath.Join(directory, uuid+".yaml")); err != nil {
+		t.Fatal(err)
+	}
+	expect("at once after that was removed", "another")
 }
 
 func put(t *testing.T, directory, name, text string) {

@@ -46,6 +46,13 @@ func (l *listing) filter(root *os.Root, path string, directory stamp, names []st
 	return there, true
 }
 
+// isOf reports whether the directory with a stamp is listed, and so on a file system of this machine's own.
+func (l *listing) isOf(directory stamp) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.of == directory && directory.valid()
+}
+
 // list lists the directory, if that pays and it is on a file system with one name for each file. l.mu is held.
 func (l *listing) list(root *os.Root, path string, directory stamp) bool {
 	if l.stamp != directory {

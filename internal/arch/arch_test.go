@@ -42,7 +42,8 @@ func rules() []arch.Rule {
 		// Drivers: the format, and one engine each.
 		{Package: "internal/lru", Pure: true},
 		{Package: "internal/dedupe", Pure: true},
-		{Package: "driver/file", Imports: []string{"internal/dedupe", "internal/nearest", "internal/options", "metadata", "metadata/layer", "metadata/template", "vmfile"}},
+		{Package: "internal/workers", Pure: true},
+		{Package: "driver/file", Imports: []string{"internal/dedupe", "internal/nearest", "internal/options", "internal/workers", "metadata", "metadata/layer", "metadata/template", "vmfile"}},
 		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},
 		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
 		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
@@ -50,7 +51,7 @@ func rules() []arch.Rule {
 		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru", "internal/nearest"}},
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
-		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "internal/dedupe", "golang.org/x/time", "github.com/prometheus"}},
+		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "internal/dedupe", "internal/workers", "golang.org/x/time", "github.com/prometheus"}},
 		{Package: "internal/tlspair"},
 		{Package: "internal/tty", Imports: []string{sys}},
 		{Package: "internal/guest", Logs: true, Imports: []string{"packet", "nocloud/seed", "internal/tty"}},

@@ -181,10 +181,10 @@ func (g *guest) start(r request) {
 		g.answered(net.ErrClosed)
 		return
 	}
-	go func() {
+	g.server.workers.Go(func() {
 		defer g.server.requests.Done()
 		g.session.Send(g.answer(r), g.sent)
-	}()
+	})
 }
 
 // answered is called when an answer is handed to the network, or none will be any more.

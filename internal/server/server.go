@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmw-cloudinit-metadata/internal/workers"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/vspc"
 )
@@ -94,7 +95,11 @@ type Server struct {
 	perAddress  map[netip.Addr]counts
 	serving     sync.WaitGroup // of connections
 	requests    sync.WaitGroup // begun while not stopping
+	workers     *workers.Pool  // for requests that have to be looked up
 }
+
+// idleWorkers is how many goroutines wait for requests, each with a stack of some 16 KiB.
+const idleWorkers = 64
 
 // New checks cfg and returns a Server that listens nowhere yet.
 func New(cfg Config) (*Server, error) {
@@ -118,6 +123,7 @@ func New(cfg Config) (*Server, error) {
 		log:        cfg.Logger,
 		listeners:  make(map[net.Listener]struct{}),
 		perAddress: make(map[netip.Addr]counts),
+		workers:    workers.New(idleWorkers),
 	}
 	s.renderings.limit, s.offers.limit = cfg.RenderCache, cfg.RenderCache
 	s.life, s.end = context.WithCancel(context.Background())
@@ -215,6 +221,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.end()
 	err = errors.Join(err, s.concentrator.Shutdown(ctx))
 	s.serving.Wait()
+	s.workers.Close()
 	return err
 }
 

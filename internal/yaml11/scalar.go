@@ -53,19 +53,23 @@ func resolveInt(text string) (any, bool, error) {
 	case strings.HasPrefix(digits, "0"):
 		base, digits = 8, digits[1:]
 	}
+	for i := range len(digits) { // all of them, before any is found to be too many
+		if c := digits[i]; c != '_' && c != ':' && !isDigitOf(c, base) {
+			return nil, false, nil
+		}
+	}
 	parts := strings.Split(digits, ":")
 	if len(parts) > 1 && (base != 10 || digits[0] == '0') {
 		return nil, false, nil
 	}
-	var value uint64
 	for i, part := range parts {
 		if part == "" || i == 0 && base == 10 && part[0] == '_' || i > 0 && !isSixtieth(part) {
 			return nil, false, nil
 		}
+	}
+	var value uint64
+	for _, part := range parts {
 		number := strings.ReplaceAll(part, "_", "")
-		if strings.ContainsAny(number, "+-") {
-			return nil, false, nil
-		}
 		if number == "" { // "0_" is 0 and "0x_" is nothing that PyYAML can read
 			if base != 8 {
 				return nil, false, nil
@@ -73,9 +77,6 @@ func resolveInt(text string) (any, bool, error) {
 			number = "0"
 		}
 		n, err := strconv.ParseUint(number, base, 64)
-		if errors.Is(err, strconv.ErrSyntax) {
-			return nil, false, nil
-		}
 		if err != nil || value > (math.MaxUint64-n)/60 {
 			return nil, false, errTooBig
 		}
@@ -104,8 +105,11 @@ func resolveFloat(text string) (float64, bool) {
 	if i := strings.IndexAny(rest, "eE"); i >= 0 {
 		fraction, exponent = rest[:i], rest[i:]
 	}
+	if !isDigits(fraction, true) {
+		return 0, false
+	}
 	parts := strings.Split(whole, ":")
-	if !isDigits(fraction, true) || len(parts) > 1 && exponent != "" {
+	if len(parts) > 1 && exponent != "" {
 		return 0, false
 	}
 	if whole == "" && (fraction == "" || fraction[0] == '_') {
@@ -156,6 +160,14 @@ func isDigits(text string, underscores bool) bool {
 		}
 	}
 	return true
+}
+
+func isDigitOf(c byte, base int) bool {
+	switch base {
+	case 2, 8, 10:
+		return c >= '0' && c < '0'+byte(base)
+	}
+	return isDigit(c) || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

@@ -36,11 +36,15 @@ type Parser struct {
 	// it. The document itself is overwritten after the call.
 	Keep func(document []byte) []byte
 
-	scratch []byte // for texts
+	scratch []byte  // for texts
+	places  []place // of the values
 }
 
-// maxScratch is how much memory a Parser keeps, in bytes.
-const maxScratch = 1 << 20
+// What a Parser keeps for the next file: bytes of a text, and places of values.
+const (
+	maxScratch = 1 << 20
+	maxPlaces  = 1 << 10
+)
 
 // Parse is the function of that name.
 func (p *Parser) Parse(name string, data []byte) (*metadata.Instance, error) {
@@ -55,9 +59,12 @@ func (p *Parser) Parse(name string, data []byte) (*metadata.Instance, error) {
 		}
 		return nil, dataError(name, problem)
 	}
-	f := file{parser: p, data: data, texts: texts, origin: &origin{name: name}}
+	f := file{parser: p, data: data, texts: texts, origin: &origin{name: name, places: p.places[:0]}}
 	f.values = yaml11.Decoder{JSON: true, Literal: isText, Visit: f.origin.add}
 	inst := f.instance(root)
+	if p.places = f.origin.places; cap(p.places) > maxPlaces {
+		p.places = nil
+	}
 	if cap(p.scratch) > maxScratch {
 		p.scratch = nil
 	}
@@ -68,7 +75,7 @@ func (p *Parser) Parse(name string, data []byte) (*metadata.Instance, error) {
 		}
 		return nil, errors.Join(joined...)
 	}
-	f.origin.places = slices.Clone(f.origin.places) // as long as it is; it is kept
+	f.origin.places = slices.Clone(f.origin.places) // for the instance alone, and no longer than it is
 	return inst, nil
 }
 

@@ -248,11 +248,19 @@ func (s *Session) receive(l *link, p []byte) error {
 	receiver := s.receiver
 	s.mu.Unlock()
 	if resumed {
-		s.notify(l, Event{Kind: MoveResumed})
-		l.kick()
+		s.resumed(l)
 	}
 	receiver.Receive(p)
 	return nil
+}
+
+// resumed is for a VM that stays after all. It stands apart for the sake of receive's stack: with what is above and below it,
+// that fits into 4 KiB, which each connection then has instead of 8.
+//
+//go:noinline
+func (s *Session) resumed(l *link) {
+	s.notify(l, Event{Kind: MoveResumed})
+	l.kick()
 }
 
 // admit takes the Concentrator's decision on the port of l.

@@ -129,14 +129,22 @@ func (g *guest) enqueue(r request) {
 		g.start(r)
 	case len(g.waiting) == maxWaiting || g.waitingBytes+len(r.data) > maxWaitingBytes:
 		g.mu.Unlock()
-		g.server.stats.Dropped.Add(1)
-		g.server.quiet.log(g.server.log, slog.LevelWarn, "waiting", "a guest does not wait for its answers; some of its requests are dropped", logged(g.vm()))
+		g.dropped()
 	default:
 		r.data = bytes.Clone(r.data)
 		g.waiting = append(g.waiting, r)
 		g.waitingBytes += len(r.data)
 		g.mu.Unlock()
 	}
+}
+
+// dropped tells of a request that is dropped. It stands apart for the sake of enqueue's stack: with what is above and below
+// it, that fits into 4 KiB, which each connection then has instead of 8.
+//
+//go:noinline
+func (g *guest) dropped() {
+	g.server.stats.Dropped.Add(1)
+	g.server.quiet.log(g.server.log, slog.LevelWarn, "waiting", "a guest does not wait for its answers; some of its requests are dropped", logged(g.vm()))
 }
 
 // ready returns the answer to r if there is no work left to do for it, nor anything to wait for. Most requests are

@@ -196,6 +196,9 @@ func FuzzScanner(f *testing.F) {
 				continue
 			}
 			text := packet.AppendFrame(nil, frame.Code, frame.Data)
+			if bytes.ContainsFunc(text, func(r rune) bool { return r > 0x7e }) {
+				t.Fatalf("%q is not text", text)
+			}
 			if len(text) != packet.FrameLen(frame.Code, len(frame.Data)) {
 				t.Fatalf("FrameLen is wrong for %q", text)
 			}

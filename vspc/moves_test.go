@@ -238,8 +238,13 @@ func (w *world) send() {
 			data[i] = byte(w.random.Uint32())
 		}
 	}
+	send := w.session.Send
+	if w.random.IntN(3) == 0 {
+		data = bytes.ReplaceAll(data, []byte{0xff}, []byte("y"))
+		send = w.session.SendText
+	}
 	w.sent = append(w.sent, data...)
-	w.session.Send(data, nil)
+	send(data, nil)
 }
 
 func (w *world) say(s *station) {

@@ -79,7 +79,7 @@ func (l *link) kick() {
 // have to wait, and is to be called again with it.
 func (l *link) pump(wait bool) bool {
 	for {
-		control, data, s := l.nextOutput()
+		control, data, text, s := l.nextOutput()
 		var n int
 		var err error
 		switch {
@@ -88,7 +88,7 @@ func (l *link) pump(wait bool) bool {
 			l.output.begun = control[n:]
 		case len(data) > 0:
 			var wire []byte
-			data, wire = l.cut(data)
+			data, wire = l.cut(data, text)
 			n, err = l.write(wire, wait)
 			consumed, split := unescaped(data, len(wire), n)
 			switch {
@@ -111,7 +111,7 @@ func (l *link) pump(wait bool) bool {
 
 // nextOutput returns what to write next: bytes for the host, or data for the guest of s, who is then told by s.sent
 // what became of it. If there is nothing, the pump has ended.
-func (l *link) nextOutput() (control, data []byte, s *Session) {
+func (l *link) nextOutput() (control, data []byte, text bool, s *Session) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	o := &l.output
@@ -120,11 +120,11 @@ func (l *link) nextOutput() (control, data []byte, s *Session) {
 			o.begun, o.control = o.control, nil
 		}
 		if len(o.begun) > 0 {
-			return o.begun, nil, nil
+			return o.begun, nil, false, nil
 		}
 		s = l.session.Load()
-		if data = s.next(l); len(data) > 0 {
-			return nil, data, s
+		if data, text = s.next(l); len(data) > 0 {
+			return nil, data, text, s
 		}
 	}
 	o.pumping = false
@@ -132,16 +132,19 @@ func (l *link) nextOutput() (control, data []byte, s *Session) {
 		close(o.quiet)
 		o.quiet = nil
 	}
-	return nil, nil, nil
+	return nil, nil, false, nil
 }
 
 // cut returns the first part of data, and how the wire has it.
-func (l *link) cut(data []byte) (part, wire []byte) {
+func (l *link) cut(data []byte, text bool) (part, wire []byte) {
 	limit := maxAttempt
 	if l.raw == nil {
 		limit = max(l.output.piece, minPiece)
 	}
 	data = data[:min(len(data), limit)]
+	if text {
+		return data, data
+	}
 	switch i := bytes.IndexByte(data, iac); {
 	case i < 0:
 		return data, data

@@ -2,6 +2,7 @@ package vspc
 
 import (
 	"bytes"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -72,6 +73,36 @@ func TestPartialWritesSplitNoFF(t *testing.T) {
 		if err := <-handed; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestTextAmongBytes has text between bytes that have to be doubled, on a pipe that takes them in parts.
+func TestTextAmongBytes(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	unused, other := net.Pipe()
+	defer other.Close()
+	l := newLink(NewConcentrator(Config{}), unused)
+	if l.raw, err = w.SyscallConn(); err != nil {
+		t.Fatal(err)
+	}
+	s := l.session.Load()
+	s.phase, s.receiver = open, discard{}
+
+	text, bytes255 := bytes.Repeat([]byte("text\n"), 50<<10), bytes.Repeat([]byte{iac}, 100<<10)
+	var want []byte
+	for range 2 {
+		s.SendText(text, nil)
+		s.Send(bytes255, nil)
+		want = append(append(want, text...), telnet.AppendData(nil, bytes255)...)
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(r, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("something else came (%v)", err)
 	}
 }
 

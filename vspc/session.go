@@ -50,6 +50,7 @@ const (
 // outgoing is data on its way to the guest.
 type outgoing struct {
 	data []byte // what is not yet handed to a connection
+	text bool   // no byte of it is 255
 	done func(error)
 }
 
@@ -90,9 +91,16 @@ func (s *Session) DoProxy() DoProxy {
 // which happens once, from any goroutine: with nil when all of p is handed to the network, or with an error when the
 // port is gone. What a vMotion finds not yet handed over goes to wherever the VM is then. done may be nil; it must not
 // block.
-func (s *Session) Send(p []byte, done func(error)) {
-	o := outgoing{p, done}
-	if len(p) == 0 {
+func (s *Session) Send(p []byte, done func(error)) { s.send(outgoing{data: p, done: done}) }
+
+// SendText is Send for text: no byte of p is 255, which would have to be doubled on the wire (RFC 854). It is not looked
+// for, which for long answers is a good part of the work.
+func (s *Session) SendText(p []byte, done func(error)) {
+	s.send(outgoing{data: p, text: true, done: done})
+}
+
+func (s *Session) send(o outgoing) {
+	if len(o.data) == 0 {
 		o.finished(nil)
 		return
 	}
@@ -151,18 +159,18 @@ func (s *Session) drained(ctx context.Context) error {
 	}
 }
 
-// next returns the data that l is to write now; none if there is none, or if it is not l's turn. With data l is the
-// writer, and sent has to follow.
-func (s *Session) next(l *link) []byte {
+// next returns the data that l is to write now, and whether it is text; none if there is none, or if it is not l's turn.
+// With data l is the writer, and sent has to follow.
+func (s *Session) next(l *link) (data []byte, text bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active != l || s.phase != open || s.move != nil && s.move.holding || s.writer != nil {
-		return nil
+		return nil, false
 	}
 	if len(s.first.data) > 0 {
 		s.writer = l
 	}
-	return s.first.data
+	return s.first.data, s.first.text
 }
 
 // sent says that l has handed over the first n bytes of what next returned.

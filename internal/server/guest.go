@@ -122,7 +122,7 @@ func (g *guest) enqueue(r request) {
 		}
 		g.mu.Unlock()
 		if frame := g.ready(r); frame != nil {
-			g.session.Send(frame, g.sent)
+			g.session.SendText(frame, g.sent)
 			return
 		}
 		r.data = bytes.Clone(r.data)
@@ -191,7 +191,7 @@ func (g *guest) start(r request) {
 	}
 	g.server.workers.Go(func() {
 		defer g.server.requests.Done()
-		g.session.Send(g.answer(r), g.sent)
+		g.session.SendText(g.answer(r), g.sent)
 	})
 }
 

@@ -72,7 +72,7 @@ type reader struct {
 // entry is what is known of one file.
 type entry struct {
 	name string
-	used atomic.Bool // since shrink last saw it
+	used atomic.Bool // since shrink last saw it, or new
 
 	// Guarded by cache.mu.
 	element *list.Element // in cache.recent
@@ -190,9 +190,11 @@ func (c *cache) entry(name string) *entry {
 	defer c.mu.Unlock()
 	if e := c.entries[name]; e != nil {
 		c.recent.MoveToFront(e.element)
+		e.used.Store(true)
 		return e
 	}
 	e := &entry{name: name, turn: make(chan struct{}, 1), cost: entryCost}
+	e.used.Store(true) // or it would make room for itself where all others were used
 	e.element = c.recent.PushFront(e)
 	c.entries[name] = e
 	c.size += e.cost

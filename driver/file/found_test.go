@@ -4,6 +4,7 @@ package file
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -298,6 +299,25 @@ func checkBill(t *testing.T, c *cache) {
 	}
 	if size != c.size || size > c.limit || remembered != len(c.found) {
 		t.Fatalf("entries of %d bytes, %d counted, limit %d; %d VMs remembered, %d listed", size, c.size, c.limit, len(c.found), remembered)
+	}
+}
+
+// TestTheNewestFileFindsRoom has a cache that is full of files which were all used since there last was no room.
+func TestTheNewestFileFindsRoom(t *testing.T) {
+	const room = 10
+	directory := writeFiles(t, room+1)
+	driver := settledDriver(t, Config{Directory: directory, CacheBytes: room * (entryCost + foundCost + 100)})
+	for i := range room + 1 {
+		vm := metadata.VM{Name: fmt.Sprintf("web%d", i)}
+		if _, err := driver.Find(t.Context(), vm); err != nil {
+			t.Fatal(err)
+		}
+		if driver.Recall(vm) == nil {
+			t.Errorf("file %d of %d is not kept", i+1, room+1)
+		}
+	}
+	if driver.cache.has("web0.yaml") || !driver.cache.has("web1.yaml") {
+		t.Error("another file than the oldest made room")
 	}
 }
 

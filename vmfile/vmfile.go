@@ -30,7 +30,7 @@ func Parse(name string, data []byte) (*metadata.Instance, error) {
 	return new(Parser).Parse(name, data)
 }
 
-// Parser parses one file after the other, for those who parse many. Its zero value is ready.
+// Parser parses one file after the other, never two at once, for those who parse many. Its zero value is ready.
 type Parser struct {
 	// Keep, if not nil, returns what an instance gets for a user-data or vendor-data: a copy of it, or what is equal to
 	// it. The document itself is overwritten after the call.

@@ -135,7 +135,7 @@ func (l *link) nextOutput() (control, data []byte, text bool, s *Session) {
 	return nil, nil, false, nil
 }
 
-// cut returns the first part of data, and how the wire has it.
+// cut returns the first part of data, and how the wire has it. In text there is nothing to be doubled.
 func (l *link) cut(data []byte, text bool) (part, wire []byte) {
 	limit := maxAttempt
 	if l.raw == nil {

@@ -11,27 +11,34 @@ import (
 	"vmw-cloudinit-metadata/telnet"
 )
 
+// linkOnPipe returns a link with an open session, and the end of the pipe that it writes to.
+func linkOnPipe(t *testing.T) (*link, *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unused, other := net.Pipe()
+	t.Cleanup(func() {
+		r.Close()
+		w.Close()
+		other.Close()
+	})
+	l := newLink(NewConcentrator(Config{}), unused)
+	if l.raw, err = w.SyscallConn(); err != nil {
+		t.Fatal(err)
+	}
+	s := l.session.Load()
+	s.phase, s.receiver = open, discard{}
+	return l, r
+}
+
 // TestPartialWritesSplitNoFF writes to a pipe, which takes whole pages, so that a write ends between an FF and its
 // double; a command for the host has to come behind both.
 func TestPartialWritesSplitNoFF(t *testing.T) {
 	for offset := range 4 {
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		defer w.Close()
-		raw, err := w.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		unused, other := net.Pipe()
-		defer other.Close()
-		l := newLink(NewConcentrator(Config{}), unused)
-		l.raw = raw
+		l, r := linkOnPipe(t)
 		s := l.session.Load()
-		s.phase, s.receiver = open, discard{}
-
 		data := bytes.Repeat([]byte("x"), offset)
 		random := rand.New(rand.NewPCG(uint64(offset), 0))
 		for range 200 << 10 {
@@ -78,21 +85,8 @@ func TestPartialWritesSplitNoFF(t *testing.T) {
 
 // TestTextAmongBytes has text between bytes that have to be doubled, on a pipe that takes them in parts.
 func TestTextAmongBytes(t *testing.T) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	defer w.Close()
-	unused, other := net.Pipe()
-	defer other.Close()
-	l := newLink(NewConcentrator(Config{}), unused)
-	if l.raw, err = w.SyscallConn(); err != nil {
-		t.Fatal(err)
-	}
+	l, r := linkOnPipe(t)
 	s := l.session.Load()
-	s.phase, s.receiver = open, discard{}
-
 	text, bytes255 := bytes.Repeat([]byte("text\n"), 50<<10), bytes.Repeat([]byte{iac}, 100<<10)
 	var want []byte
 	for range 2 {

@@ -82,8 +82,8 @@ func (d *Driver) recall(vm metadata.VM, localOnly bool) *metadata.Instance {
 	return f.inst
 }
 
-// glanceLifetime is how long a look at the directory is good for, since a request more or less in a storm of them makes no
-// difference to a person. It is for names alone that are new and go before a VM's former one: a file that
+// glanceLifetime is how long a look at the directory is good for: all requests of a storm within it share one, and nobody
+// who adds a file can tell. Only a new name that goes before a VM's former one waits for the next look: a file that
 // changes, goes or gives way to another is seen at the next request, by its own stat.
 const glanceLifetime = time.Millisecond
 

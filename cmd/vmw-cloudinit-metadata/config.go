@@ -188,3 +188,24 @@ func (c *configuration) reloadOnSignal(s *server.Server, closeServices func(), l
 		<-gone
 	}
 }
+
+// outliveHangup keeps SIGHUP, which is meant as "read your configuration again", from ending a server that has none. The
+// function that it returns ends that.
+func outliveHangup(log *slog.Logger) (stop func()) {
+	signals, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		for {
+			select {
+			case <-signals:
+				log.Info("SIGHUP: without --config there is nothing to read again; data and certificates are read when they change")
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"vmw-cloudinit-metadata/internal/config"
 	"vmw-cloudinit-metadata/internal/server"
@@ -40,7 +41,8 @@ const runHelp = `run starts the server. It ends in order at SIGTERM or SIGINT: a
 At SIGUSR1 it logs its counters.
 
 With --config, SIGHUP reads the file again: its services and their drivers are taken over, or, if there is a mistake in it, none of
-them, and the log says why.
+them, and the log says why. Without --config there is nothing to read again, and SIGHUP is noted in the log; from a terminal it ends
+the server.
 
 Every flag can come from the environment instead, as its help says; values of a flag that may be repeated are
 separated by commas there.`
@@ -144,6 +146,8 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	}
 	if file != nil {
 		defer file.reloadOnSignal(s, closeDrivers, logger)()
+	} else if !term.IsTerminal(int(os.Stderr.Fd())) {
+		defer outliveHangup(logger)()
 	}
 	f.announce(logger, listeners, f.describe(content), pair)
 	if err := notifySystemd("READY=1"); err != nil {

@@ -48,7 +48,7 @@ func renderMetaData(found *findings, vm metadata.VM, given map[string]any) []byt
 	if len(found.errs) > 0 {
 		return nil
 	}
-	doc, err := yaml11.AppendJSON(nil, values)
+	doc, err := yaml11.AppendJSON(make([]byte, 0, usualSize), values)
 	if err != nil {
 		found.add("metadata", "can't be written as JSON: %s", err)
 	}

@@ -42,7 +42,7 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 	if len(found.errs) > 0 {
 		return nil
 	}
-	doc, err := yaml11.Append(nil, config)
+	doc, err := yaml11.Append(make([]byte, 0, usualSize), config)
 	if err != nil {
 		found.add(path, "can't be written as YAML: %s", err)
 	}
@@ -52,9 +52,8 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 // flatNetwork makes a network-config of version 1 from the flat form of one interface.
 func flatNetwork(found *findings, path string, network map[string]any, nics []NIC) yaml11.Map {
 	f := flat{found: found, path: path, values: network}
-	for _, key := range slices.Sorted(maps.Keys(network)) {
+	for _, key := range unknownKeys(network) {
 		switch {
-		case slices.Contains(flatKeys, key) || key == "mac_address":
 		case key == "config" || key == "ethernets":
 			found.add(path+"."+key, "belongs to a whole network-config, which needs its version: 1 or 2 beside it")
 		default:
@@ -80,6 +79,18 @@ func flatNetwork(found *findings, path string, network map[string]any, nics []NI
 	}
 	physical = append(physical, yaml11.Pair{Key: "subnets", Value: subnets})
 	return yaml11.Map{{Key: "version", Value: 1}, {Key: "config", Value: []any{physical}}}
+}
+
+// unknownKeys returns those that are none of the flat form's, in order.
+func unknownKeys(network map[string]any) []string {
+	var unknown []string
+	for key := range network {
+		if !slices.Contains(flatKeys, key) && key != "mac_address" {
+			unknown = append(unknown, key)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
 }
 
 // flat reads the flat form.

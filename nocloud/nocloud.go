@@ -16,6 +16,9 @@ import (
 // maxFindings is how many findings are worth a person's reading at once.
 const maxFindings = 20
 
+// usualSize is what most meta-data and network-configs fit in, in bytes.
+const usualSize = 512
+
 // Documents are the files of a NoCloud seed. Nil means that the VM has no such document; meta-data is always there.
 // UserData and VendorData are the Instance's own and must not be changed.
 type Documents struct {

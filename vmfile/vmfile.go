@@ -153,14 +153,14 @@ func (f *file) metadata(n *yaml.Node) map[string]any {
 	entries := f.values.Entries("metadata", n)
 	values := make(map[string]any, len(entries))
 	for _, e := range entries {
-		path := "metadata." + e.Key
 		key := f.spelling(e)
 		if _, twice := values[key]; twice {
-			f.values.Report(e.KeyNode, path, "is there twice, as %s too: remove one", key)
+			f.values.Report(e.KeyNode, "metadata."+e.Key, "is there twice, as %s too: remove one", key)
 			continue
 		}
-		f.origin.add("metadata."+key, e.KeyNode.Line, e.KeyNode.Column)
-		value := f.values.Decode("metadata."+key, e.Value)
+		path := "metadata." + key
+		f.origin.add(path, e.KeyNode.Line, e.KeyNode.Column)
+		value := f.values.Decode(path, e.Value)
 		if key == "public-keys" {
 			value = keyLines(value)
 		}

@@ -287,9 +287,12 @@ func (d *Decoder) scalar(path string, n *yaml.Node) any {
 		d.Report(n, path, "has a tag that is not understood: put the value in quotes if the ! is part of it")
 		return nil
 	default:
-		value, err = Resolve(n.Value)
-		if value != nil && !tagged && d.Literal != nil && d.Literal(path) {
+		var isText bool
+		if value, isText, err = resolve(n.Value); !tagged && (isText || (value != nil || err != nil) && d.Literal != nil && d.Literal(path)) {
 			return n.Value
+		}
+		if isText {
+			value = n.Value
 		}
 		if err == nil && tagged {
 			value, err = convert(tag, value)

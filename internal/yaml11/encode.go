@@ -3,7 +3,6 @@ package yaml11
 import (
 	"encoding/base64"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -115,9 +114,10 @@ func sizeOf(value any) (size int, list bool) {
 
 func sorted(m map[string]any) Map {
 	pairs := make(Map, 0, len(m))
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		pairs = append(pairs, Pair{Key: key, Value: m[key]})
+	for key, value := range m {
+		pairs = append(pairs, Pair{Key: key, Value: value})
 	}
+	slices.SortFunc(pairs, func(a, b Pair) int { return strings.Compare(a.Key, b.Key) })
 	return pairs
 }
 
@@ -220,8 +220,8 @@ func isSafePlain(text string) bool {
 	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0b") { // PyYAML fails at "0x_"
 		return false
 	}
-	value, err := Resolve(text)
-	return err == nil && value == any(text) && !isTimestamp(text)
+	_, isText, _ := resolve(text)
+	return isText && !isTimestamp(text)
 }
 
 // isTimestamp is for what begins as a date does. PyYAML makes a date or a time of it.

@@ -82,9 +82,18 @@ func appendArray[T any](dst []byte, list []T, depth int) ([]byte, error) {
 // appendQuoted appends text in double quotes, with such escapes only as JSON and all YAMLs share.
 func appendQuoted(dst []byte, text string) ([]byte, error) {
 	dst = append(dst, '"')
-	for i, r := range text {
+	for text != "" {
+		n := 0
+		for n < len(text) && isOrdinaryASCII(text[n]) {
+			n++
+		}
+		dst = append(dst, text[:n]...)
+		if text = text[n:]; text == "" {
+			break
+		}
+		r, size := utf8.DecodeRuneInString(text)
 		switch {
-		case r == utf8.RuneError && !isReplacement(text[i:]):
+		case r == utf8.RuneError && size == 1:
 			return nil, errors.New("text that is not UTF-8 can't be written")
 		case r == '"' || r == '\\':
 			dst = append(dst, '\\', byte(r))
@@ -98,14 +107,12 @@ func appendQuoted(dst []byte, text string) ([]byte, error) {
 				dst = append(dst, strconv.FormatInt(int64(r>>shift&0xf), 16)...)
 			}
 		default:
-			dst = utf8.AppendRune(dst, r)
+			dst = append(dst, text[:size]...)
 		}
+		text = text[size:]
 	}
 	return append(dst, '"'), nil
 }
 
-// isReplacement is for text that begins with U+FFFD itself, which decoding bad bytes gives too.
-func isReplacement(text string) bool {
-	const replacement = string(utf8.RuneError)
-	return len(text) >= len(replacement) && text[:len(replacement)] == replacement
-}
+// isOrdinaryASCII is for what stands for itself in double quotes.
+func isOrdinaryASCII(c byte) bool { return c >= ' ' && c < 0x7f && c != '"' && c != '\\' }

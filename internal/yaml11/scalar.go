@@ -14,30 +14,39 @@ var errTooBig = errors.New("is a number of more than 64 bits: put it in quotes i
 // for all else, the text itself. Dates stay text, which is how JSON and cloud-init's schemas have them. Its error
 // is for a number that does not fit.
 func Resolve(text string) (any, error) {
-	switch text {
-	case "", "~", "null", "Null", "NULL":
-		return nil, nil
-	case "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON":
-		return true, nil
-	case "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF":
-		return false, nil
-	case ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF":
-		return math.Inf(1), nil
-	case "-.inf", "-.Inf", "-.INF":
-		return math.Inf(-1), nil
-	case ".nan", ".NaN", ".NAN":
-		return math.NaN(), nil
-	}
-	if c := text[0]; c != '+' && c != '-' && c != '.' && !isDigit(c) {
+	value, isText, err := resolve(text)
+	if isText {
 		return text, nil
 	}
+	return value, err
+}
+
+// resolve is Resolve, but has no value for text.
+func resolve(text string) (value any, isText bool, err error) {
+	switch text {
+	case "", "~", "null", "Null", "NULL":
+		return nil, false, nil
+	case "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON":
+		return true, false, nil
+	case "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF":
+		return false, false, nil
+	case ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF":
+		return math.Inf(1), false, nil
+	case "-.inf", "-.Inf", "-.INF":
+		return math.Inf(-1), false, nil
+	case ".nan", ".NaN", ".NAN":
+		return math.NaN(), false, nil
+	}
+	if c := text[0]; c != '+' && c != '-' && c != '.' && !isDigit(c) {
+		return nil, true, nil
+	}
 	if value, ok, err := resolveInt(text); ok || err != nil {
-		return value, err
+		return value, false, err
 	}
 	if value, ok := resolveFloat(text); ok {
-		return value, nil
+		return value, false, nil
 	}
-	return text, nil
+	return nil, true, nil
 }
 
 // resolveInt follows http://yaml.org/type/int.html as PyYAML reads it: base 2, 8, 10, 16 and 60.

@@ -43,9 +43,9 @@ func (t *Text) Append(dst []byte) []byte {
 	return dst[:end]
 }
 
-// cutTexts returns data with a stub in place of each large text, and what was cut. What it takes for a text may be none, in
-// quotes say: only the parser knows. So its result has to be checked.
-func cutTexts(data []byte) (short []byte, texts []Text) {
+// cutTexts returns data, which may be plain, with a stub in place of each large text, and what was cut. What it takes for a
+// text may be none, in quotes say: only the parser knows. So its result has to be checked.
+func cutTexts(data []byte, plain bool) (short []byte, texts []Text) {
 	line, kept := 0, 0
 	for start := 0; start < len(data); {
 		line++
@@ -61,7 +61,7 @@ func cutTexts(data []byte) (short []byte, texts []Text) {
 		}
 		body, indent := blockBody(data[end:])
 		lines := bytes.Count(body, []byte("\n"))
-		if len(body) >= minBlock && isOrdinary(body) {
+		if len(body) >= minBlock && (plain || isOrdinary(body)) {
 			texts = append(texts, Text{line, body, lines, indent, chomp})
 			short = append(append(short, data[kept:end]...), bytes.Repeat([]byte(" "), indent)...)
 			short = append(short, stub...)

@@ -56,10 +56,11 @@ func ParseTexts(data []byte) (root *yaml.Node, texts map[*yaml.Node]*Text, err e
 		root, err = parseJSON(data)
 		return root, nil, err
 	}
-	if err := checkText(data); err != nil {
+	plain, err := checkText(data)
+	if err != nil {
 		return nil, nil, err
 	}
-	if short, cut := cutTexts(data); cut != nil {
+	if short, cut := cutTexts(data, plain); cut != nil {
 		if root, err := load(short); err == nil {
 			if texts, ok := place(root, cut); ok {
 				return root, texts, nil
@@ -95,17 +96,23 @@ func load(data []byte) (*yaml.Node, error) {
 	return doc.Content[0], nil
 }
 
-// checkText refuses what the parser would refuse without saying where.
-func checkText(data []byte) error {
+// checkText refuses what the parser would refuse without saying where. plain says that all is ASCII, and no line ends but
+// with \n.
+func checkText(data []byte) (plain bool, err error) {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		return &Error{Line: 1, Column: 1, Problem: "is UTF-16: save it as UTF-8"}
+		return false, &Error{Line: 1, Column: 1, Problem: "is UTF-16: save it as UTF-8"}
 	}
+	plain = true
 	for i := 0; i < len(data); {
 		if i += plainRun(data[i:]); i == len(data) {
 			break
 		}
 		c := data[i]
-		if c >= ' ' && c < 0x7f || c == '\n' || c == '\t' || c == '\r' {
+		if c >= ' ' && c < 0x7f || c == '\n' || c == '\t' {
+			i++
+			continue
+		}
+		if plain = false; c == '\r' {
 			i++
 			continue
 		}
@@ -119,11 +126,11 @@ func checkText(data []byte) error {
 		}
 		if problem != "" {
 			line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
-			return &Error{Line: bytes.Count(data[:i], []byte("\n")) + 1, Column: utf8.RuneCount(line) + 1, Problem: problem}
+			return false, &Error{Line: bytes.Count(data[:i], []byte("\n")) + 1, Column: utf8.RuneCount(line) + 1, Problem: problem}
 		}
 		i += size
 	}
-	return nil
+	return plain, nil
 }
 
 // plainRun returns how many bytes at the start of data are printable ASCII, in steps of eight: those that it stops at

@@ -98,10 +98,19 @@ type Driver interface {
 
 // Recaller is what a Driver can be as well, if it keeps what it found.
 type Recaller interface {
-	// Recall returns what Find would return for vm now, if that is known without waiting for anything: a network, a
-	// file system that may hang, or a lock that Find holds while it waits; otherwise nil. It is called ahead of Find
-	// by the goroutine that also answers the VM's host, which has a vMotion to answer in time. Many calls run at once.
-	Recall(vm VM) *Instance
+	// Recall returns what is remembered of vm; nil if nothing is. It is called ahead of Find by the goroutine that also
+	// answers the VM's host, which has a vMotion to answer in time, and so does not wait for a network or a file system
+	// that may hang, nor for a lock that Find holds while it waits. Many calls run at once.
+	Recall(vm VM) Recollection
+}
+
+// Recollection is what a Recaller remembers of one VM. Who is asked for that VM again and again keeps it, for as long as it
+// has an Instance.
+type Recollection interface {
+	// Instance returns what Find would return now, which is the same Instance each time; or nil, if that can't be told
+	// without waiting. Then Find has to be asked, and Recall for another Recollection after it. Many calls run at once, by
+	// such goroutines as call Recall.
+	Instance() *Instance
 }
 
 // DriverFunc makes a Driver of a function.

@@ -17,7 +17,7 @@ func TestAKnownFileCostsTwoStats(t *testing.T) {
 		t.Fatal(err)
 	}
 	allocations := testing.AllocsPerRun(100, func() {
-		if driver.Recall(vm) == nil {
+		if recalled(driver, vm) == nil {
 			t.Fatal("nothing is remembered")
 		}
 	})

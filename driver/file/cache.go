@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -72,9 +71,9 @@ type reader struct {
 // entry is what is known of one file.
 type entry struct {
 	name string
-	used atomic.Bool // since shrink last saw it, or new
 
 	// Guarded by cache.mu.
+	used    bool          // since shrink last saw it, or new; its VMs' found may be so as well
 	element *list.Element // in cache.recent
 	cost    int64         // but for texts
 	texts   []*dedupe.Document
@@ -190,11 +189,11 @@ func (c *cache) entry(name string) *entry {
 	defer c.mu.Unlock()
 	if e := c.entries[name]; e != nil {
 		c.recent.MoveToFront(e.element)
-		e.used.Store(true)
+		e.used = true
 		return e
 	}
 	e := &entry{name: name, turn: make(chan struct{}, 1), cost: entryCost}
-	e.used.Store(true) // or it would make room for itself where all others were used
+	e.used = true // or it would make room for itself where all others were used
 	e.element = c.recent.PushFront(e)
 	c.entries[name] = e
 	c.size += e.cost
@@ -245,7 +244,7 @@ func (c *cache) charge(e *entry, size int64) {
 func (c *cache) shrink() {
 	for c.size > c.limit && c.recent.Len() > 0 {
 		oldest := c.recent.Back().Value.(*entry)
-		if oldest.used.Swap(false) {
+		if c.wasUsed(oldest) {
 			c.recent.MoveToFront(oldest.element)
 			continue
 		}
@@ -258,6 +257,16 @@ func (c *cache) shrink() {
 	}
 }
 
+// wasUsed reports whether e was used since it last did, or is new. c.mu is held.
+func (c *cache) wasUsed(e *entry) bool {
+	used := e.used
+	e.used = false
+	for _, vm := range e.found {
+		used = c.found[vm].used.Swap(false) || used
+	}
+	return used
+}
+
 // remember keeps f as long as its entry, and at that one's cost: it may hold an instance of its own.
 func (c *cache) remember(vm metadata.VM, f *found) {
 	c.mu.Lock()
@@ -265,15 +274,15 @@ func (c *cache) remember(vm metadata.VM, f *found) {
 	if c.entries[f.entry.name] != f.entry {
 		return // dropped meanwhile
 	}
-	switch former := c.found[vm]; {
-	case former == nil:
+	former := c.found[vm]
+	if former != nil {
+		c.drop(former)
+	}
+	if former == nil || former.entry != f.entry {
 		f.entry.found = append(f.entry.found, vm)
-	case former.entry == f.entry:
-		c.bill(former, -former.cost)
-	default:
-		c.bill(former, -former.cost)
+	}
+	if former != nil && former.entry != f.entry {
 		former.entry.found = slices.DeleteFunc(former.entry.found, func(other metadata.VM) bool { return other == vm })
-		f.entry.found = append(f.entry.found, vm)
 	}
 	c.bill(f, f.cost)
 	c.found[vm] = f
@@ -283,22 +292,23 @@ func (c *cache) remember(vm metadata.VM, f *found) {
 // recall returns what was remembered of vm.
 func (c *cache) recall(vm metadata.VM) *found {
 	c.mu.Lock()
-	f := c.found[vm]
-	c.mu.Unlock()
-	if f != nil && !f.entry.used.Load() {
-		f.entry.used.Store(true) // to move it to the front each time would touch its neighbours' memory
-	}
-	return f
+	defer c.mu.Unlock()
+	return c.found[vm]
 }
 
 // forget drops what is remembered on the strength of e. c.mu is held.
 func (c *cache) forget(e *entry) {
 	for _, vm := range e.found {
-		f := c.found[vm]
-		c.bill(f, -f.cost)
+		c.drop(c.found[vm])
 		delete(c.found, vm)
 	}
 	e.found = nil
+}
+
+// drop is for an f that is remembered no longer. c.mu is held.
+func (c *cache) drop(f *found) {
+	c.bill(f, -f.cost)
+	f.inst.Store(nil)
 }
 
 // bill adds cost to what f's entry costs. c.mu is held.
@@ -313,6 +323,9 @@ func (c *cache) clear() {
 	for _, e := range c.entries {
 		c.release(e.texts)
 		e.texts = nil
+	}
+	for _, f := range c.found {
+		f.inst.Store(nil)
 	}
 	clear(c.entries)
 	clear(c.found)

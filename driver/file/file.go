@@ -44,6 +44,7 @@ type Driver struct {
 var _ interface {
 	metadata.Driver
 	metadata.Lister
+	metadata.Recaller
 } = (*Driver)(nil)
 
 // New returns a driver for a directory, which must be there. Close it after use.
@@ -85,8 +86,10 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	if d.closed.Load() {
 		return nil, errClosed
 	}
-	if inst := d.recall(vm, true); inst != nil {
-		return inst, nil
+	if f := d.cache.recall(vm); f != nil {
+		if inst := f.Instance(); inst != nil {
+			return inst, nil
+		}
 	}
 	select {
 	case d.busy <- struct{}{}:
@@ -112,8 +115,10 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 }
 
 func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
-	if inst := d.recall(vm, false); inst != nil {
-		return inst, nil
+	if f := d.cache.recall(vm); f != nil {
+		if inst := f.current(); inst != nil {
+			return inst, nil
+		}
 	}
 	directory, _ := stampAt(d.directory)
 	root, err := d.open()

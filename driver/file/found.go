@@ -3,6 +3,7 @@ package file
 import (
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vmw-cloudinit-metadata/metadata"
@@ -11,12 +12,14 @@ import (
 // found is what a VM was given, and the stats that all of it rested on. As long as none of them changes, another
 // look-up would find the same.
 type found struct {
-	entry     *entry // whose place in the cache it shares
-	cost      int64  // in bytes, beside the entry's own
+	driver    *Driver
+	inst      atomic.Pointer[metadata.Instance] // nil once the cache has dropped it: others may keep the rest
+	used      atomic.Bool                       // since shrink last saw it
+	local     bool                              // on file systems that answer at once
 	directory stamp
 	files     [2]stampedFile // the VM's own, and the defaults; no path where there was none
-	local     bool           // on file systems that answer at once
-	inst      *metadata.Instance
+	entry     *entry         // whose place in the cache it shares
+	cost      int64          // in bytes, beside the entry's own
 }
 
 type stampedFile struct {
@@ -38,7 +41,7 @@ func (d *Driver) remember(vm metadata.VM, directory stamp, own, defaults *read, 
 	if !directory.isSettled(now) || len(vm.Name) > maxFoundName {
 		return
 	}
-	f := &found{directory: directory, inst: inst, local: d.listing.isOf(directory) || directory.isLocal(d.directory), cost: foundCost}
+	f := &found{driver: d, directory: directory, local: d.listing.isOf(directory) || directory.isLocal(d.directory), cost: foundCost}
 	for i, r := range []*read{own, defaults} {
 		if r == nil {
 			continue
@@ -55,23 +58,30 @@ func (d *Driver) remember(vm metadata.VM, directory stamp, own, defaults *read, 
 			f.cost += r.size
 		}
 	}
+	f.inst.Store(inst)
 	d.cache.remember(vm, f)
 }
 
-// Recall returns what Find would return for vm, if the driver can tell that without waiting for a file system or another
-// look-up; otherwise nil.
-func (d *Driver) Recall(vm metadata.VM) *metadata.Instance {
-	if d.closed.Load() {
-		return nil
+// Recall implements metadata.Recaller.
+func (d *Driver) Recall(vm metadata.VM) metadata.Recollection {
+	if f := d.cache.recall(vm); f != nil {
+		return f
 	}
-	return d.recall(vm, true)
+	return nil
 }
 
-// recall returns what vm was given the last time, if nothing has changed since. With localOnly it asks only such file
-// systems as answer at once.
-func (d *Driver) recall(vm metadata.VM, localOnly bool) *metadata.Instance {
-	f := d.cache.recall(vm)
-	if f == nil || localOnly && !f.local || d.glance.at(d.directory, d.cache.now()) != f.directory {
+// Instance implements metadata.Recollection. It asks only such file systems as answer at once.
+func (f *found) Instance() *metadata.Instance {
+	if !f.local {
+		return nil
+	}
+	return f.current()
+}
+
+// current returns what the VM was given, if nothing has changed since.
+func (f *found) current() *metadata.Instance {
+	inst, d := f.inst.Load(), f.driver
+	if inst == nil || d.closed.Load() || d.glance.at(d.directory, d.cache.now()) != f.directory {
 		return nil
 	}
 	for i := range f.files {
@@ -79,7 +89,10 @@ func (d *Driver) recall(vm metadata.VM, localOnly bool) *metadata.Instance {
 			return nil
 		}
 	}
-	return f.inst
+	if !f.used.Load() {
+		f.used.Store(true) // to move its entry to the front each time would touch its neighbours' memory
+	}
+	return inst
 }
 
 // glanceLifetime is how long a look at the directory is good for: all requests of a storm within it share one, and nobody

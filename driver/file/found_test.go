@@ -46,13 +46,13 @@ func TestRememberedIsTheSame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if driver.recall(vm, false) != first {
+			if remembered(driver, vm) != first {
 				t.Error("nothing is remembered of the VM")
 			}
 			if again, err := driver.Find(t.Context(), vm); again != first || err != nil {
 				t.Errorf("the second look-up gives another instance: %v", err)
 			}
-			if other := driver.recall(metadata.VM{Name: "web"}, false); other != nil {
+			if other := remembered(driver, metadata.VM{Name: "web"}); other != nil {
 				t.Error("another VM, of the same name, is taken for the first")
 			}
 		})
@@ -224,7 +224,7 @@ func TestWhatChangesIsNoLongerRemembered(t *testing.T) {
 			if _, err := driver.Find(t.Context(), vm); err != nil {
 				t.Fatal(err)
 			}
-			if driver.recall(vm, false) == nil {
+			if remembered(driver, vm) == nil {
 				t.Fatal("nothing is remembered")
 			}
 			for range listAfter {
@@ -312,13 +312,67 @@ func TestTheNewestFileFindsRoom(t *testing.T) {
 		if _, err := driver.Find(t.Context(), vm); err != nil {
 			t.Fatal(err)
 		}
-		if driver.Recall(vm) == nil {
+		if recalled(driver, vm) == nil {
 			t.Errorf("file %d of %d is not kept", i+1, room+1)
 		}
 	}
 	if driver.cache.has("web0.yaml") || !driver.cache.has("web1.yaml") {
 		t.Error("another file than the oldest made room")
 	}
+}
+
+// remembered returns the instance that a driver remembers of vm, on whatever file system.
+func remembered(driver *Driver, vm metadata.VM) *metadata.Instance {
+	if f := driver.cache.recall(vm); f != nil {
+		return f.current()
+	}
+	return nil
+}
+
+// recalled returns the instance that a driver remembers of vm, and may tell at once.
+func recalled(driver *Driver, vm metadata.VM) *metadata.Instance {
+	if r := driver.Recall(vm); r != nil {
+		return r.Instance()
+	}
+	return nil
+}
+
+// TestARecollectionEnds has one that is kept for as long as a guest is connected.
+func TestARecollectionEnds(t *testing.T) {
+	vm := metadata.VM{Name: "web0"}
+	for name, end := range map[string]func(t *testing.T, driver *Driver){
+		"with its file":      func(t *testing.T, driver *Driver) { put(t, driver.directory, "web0.yaml", "metadata: {region: south}") },
+		"with the directory": func(t *testing.T, driver *Driver) { put(t, driver.directory, "defaults.yaml", "metadata: {}") },
+		"when it makes room": func(t *testing.T, driver *Driver) {
+			driver.cache.limit = 0
+			driver.cache.shrink()
+			driver.cache.shrink()
+		},
+		"when it is replaced": func(_ *testing.T, driver *Driver) { driver.cache.remember(vm, driver.cache.found[vm].twin()) },
+		"with the driver":     func(_ *testing.T, driver *Driver) { driver.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			driver := settledDriver(t, Config{Directory: writeFiles(t, 1)})
+			if _, err := driver.Find(t.Context(), vm); err != nil {
+				t.Fatal(err)
+			}
+			r := driver.Recall(vm)
+			if r == nil || r.Instance() == nil || r.Instance() != r.Instance() {
+				t.Fatalf("%v is remembered", r)
+			}
+			end(t, driver)
+			if r.Instance() != nil {
+				t.Error("it still has its instance")
+			}
+		})
+	}
+}
+
+// twin returns another found with what f has.
+func (f *found) twin() *found {
+	twin := &found{driver: f.driver, local: f.local, directory: f.directory, files: f.files, entry: f.entry, cost: f.cost}
+	twin.inst.Store(f.inst.Load())
+	return twin
 }
 
 func BenchmarkFind(b *testing.B) {

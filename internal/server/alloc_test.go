@@ -15,13 +15,15 @@ import (
 )
 
 // oneInstance has the same data for all, at once.
-type oneInstance struct{ *metadata.Instance }
+type oneInstance struct{ instance *metadata.Instance }
 
 func (d oneInstance) Find(context.Context, metadata.VM) (*metadata.Instance, error) {
-	return d.Instance, nil
+	return d.instance, nil
 }
 
-func (d oneInstance) Recall(metadata.VM) *metadata.Instance { return d.Instance }
+func (d oneInstance) Recall(metadata.VM) metadata.Recollection { return d }
+
+func (d oneInstance) Instance() *metadata.Instance { return d.instance }
 
 // TestAnAnswerAllocatesNothing checks the way of a request from the connection and back to it, once its answer is known.
 func TestAnAnswerAllocatesNothing(t *testing.T) {

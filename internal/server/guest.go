@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
-	"weak"
 
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/packet"
@@ -33,6 +32,14 @@ const (
 	requestBurst   = 400
 )
 
+// answers are a guest's, as long as nothing of what they rest on changes.
+type answers struct {
+	services  *map[string]metadata.Driver // the server's, when the driver was asked
+	vm        metadata.VM
+	known     metadata.Recollection
+	rendering *rendering
+}
+
 // request is a frame that is owed an answer.
 type request struct {
 	code packet.Code
@@ -49,7 +56,7 @@ type guest struct {
 
 	// For the session's reader, alone.
 	scanner packet.Scanner
-	last    weak.Pointer[rendering] // what it was answered from
+	last    *answers // what it was answered from
 
 	mu           sync.Mutex
 	busy         bool // a request is being looked up, or its answer is on its way
@@ -159,28 +166,45 @@ func (g *guest) ready(r request) (frame []byte) {
 	if !ok || r.err != nil {
 		return nil
 	}
-	driver, ok := g.server.driver(g.session.DoProxy().ServiceURI).(metadata.Recaller)
-	if !ok {
+	ready := g.recall()
+	if ready == nil {
 		return nil
 	}
-	vm := g.vm()
-	instance := driver.Recall(vm)
-	if instance == nil {
-		return nil
-	}
-	rendering := g.last.Value()
-	if rendering == nil || !rendering.isOf(vm, instance) {
-		if rendering = g.server.renderings.kept(vm, instance); rendering == nil {
-			return nil
-		}
-		g.last = weak.Make(rendering)
-	}
-	frame = rendering.frame(document)
+	frame = ready.of(document)
 	if frame != nil {
 		g.server.stats.Answers.Add(1)
 		g.logServed(r)
 	}
 	return frame
+}
+
+// recall returns the guest's answers if they are known, and still right.
+func (g *guest) recall() *frames {
+	services, vm := g.server.services.Load(), g.vm()
+	if last := g.last; last != nil && last.services == services && last.vm == vm && last.known.Instance() != nil {
+		if ready := last.rendering.frames.Load(); ready != nil {
+			return ready
+		}
+	}
+	g.last = nil
+	driver, ok := g.server.driver(g.session.DoProxy().ServiceURI).(metadata.Recaller)
+	if !ok {
+		return nil
+	}
+	known := driver.Recall(vm)
+	if known == nil {
+		return nil
+	}
+	instance := known.Instance()
+	if instance == nil {
+		return nil
+	}
+	rendering := g.server.renderings.kept(vm, instance)
+	if rendering == nil {
+		return nil
+	}
+	g.last = &answers{services, vm, known, rendering}
+	return rendering.frames.Load()
 }
 
 // start answers r in a goroutine of its own.
@@ -272,11 +296,11 @@ func (g *guest) lookUp(ctx context.Context, r request) ([]byte, error) {
 		return nil, &packet.Error{Code: packet.BadRequest, Message: r.err.Error()}
 	}
 	if document, ok := r.code.Document(); ok {
-		rendering, err := g.render(ctx)
+		ready, err := g.render(ctx)
 		if err != nil {
 			return nil, err
 		}
-		frame := rendering.frame(document)
+		frame := ready.of(document)
 		if frame == nil {
 			return nil, &packet.Error{Code: packet.NotFound, Message: fmt.Sprintf("there is no %s for VM %v", document, g.vm())}
 		}
@@ -312,7 +336,7 @@ func (g *guest) find(ctx context.Context) (metadata.VM, *metadata.Instance, erro
 }
 
 // render returns the answers to requests of version 1.
-func (g *guest) render(ctx context.Context) (*rendering, error) {
+func (g *guest) render(ctx context.Context) (*frames, error) {
 	vm, instance, err := g.find(ctx)
 	if err != nil {
 		return nil, err

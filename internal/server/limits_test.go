@@ -312,7 +312,7 @@ func TestAllowTakesAddressesWithAZone(t *testing.T) {
 // forgetful is a driver that can't recall.
 type forgetful struct{ metadata.Driver }
 
-func (forgetful) Recall(metadata.VM) *metadata.Instance { panic("driver bug") }
+func (forgetful) Recall(metadata.VM) metadata.Recollection { panic("driver bug") }
 
 func TestADriverThatPanicsWhenItRecalls(t *testing.T) {
 	driver := forgetful{metadata.DriverFunc(inventory)}

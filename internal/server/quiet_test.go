@@ -63,12 +63,14 @@ func TestRenderingsTakeTurns(t *testing.T) {
 	instances := []*metadata.Instance{
 		{UserData: bytes.Repeat([]byte("1"), 1000)}, {UserData: bytes.Repeat([]byte("2"), 1000)}, {UserData: bytes.Repeat([]byte("3"), 1000)},
 	}
-	rs := renderings{limit: 6000}
+	rs := renderings{limit: 4000}
+	var held []*rendering
 	for range 10 {
 		for _, instance := range instances {
 			if _, err := rs.of(vm, instance); err != nil {
 				t.Fatal(err)
 			}
+			held = append(held, rs.kept(vm, instance))
 			size := 0
 			for _, r := range rs.byKey {
 				if r != nil {
@@ -80,11 +82,24 @@ func TestRenderingsTakeTurns(t *testing.T) {
 			}
 		}
 	}
+	gone := 0
+	for _, r := range held {
+		kept := rs.byKey[r.instance] == r
+		if kept != (r.frames.Load() != nil) {
+			t.Error("what had to make room is kept by whoever holds its rendering")
+		}
+		if !kept {
+			gone++
+		}
+	}
+	if gone == 0 {
+		t.Error("there was room for all")
+	}
 	first, _ := rs.of(vm, instances[0])
 	if again, _ := rs.of(vm, instances[0]); again != first {
 		t.Error("what is kept is not used")
 	}
-	if other, _ := rs.of(metadata.VM{Name: "db"}, instances[0]); other == first || other.vm.Name != "db" {
+	if other, _ := rs.of(metadata.VM{Name: "db"}, instances[0]); other == first || bytes.Equal(other[0], first[0]) {
 		t.Error("a VM gets another's rendering")
 	}
 	runtime.KeepAlive(instances) // and no longer
@@ -107,7 +122,7 @@ func TestEqualUserDataIsEncodedOnce(t *testing.T) {
 	rs := renderings{limit: 1 << 20}
 	const userData = 1
 	var instances []*metadata.Instance
-	var all []*rendering
+	var all []*frames
 	for i := range 10 {
 		instance := &metadata.Instance{MetaData: map[string]any{"region": fmt.Sprint(i)}, UserData: bytes.Repeat([]byte("x"), 10_000)}
 		r, err := rs.of(metadata.VM{Name: fmt.Sprint("web", i)}, instance)
@@ -115,10 +130,10 @@ func TestEqualUserDataIsEncodedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		instances, all = append(instances, instance), append(all, r)
-		if &r.frames[userData][0] != &all[0].frames[userData][0] {
+		if &r[userData][0] != &all[0][userData][0] {
 			t.Errorf("VM %d has a copy of its own", i)
 		}
-		if i > 0 && bytes.Equal(r.frames[0], all[0].frames[0]) {
+		if i > 0 && bytes.Equal(r[0], all[0][0]) {
 			t.Errorf("VM %d has another's meta-data", i)
 		}
 	}
@@ -131,7 +146,7 @@ func TestEqualUserDataIsEncodedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := packet.AppendFrame(nil, packet.ResponseUserData, changed.UserData)
-	if !bytes.Equal(r.frames[userData], want) {
+	if !bytes.Equal(r[userData], want) {
 		t.Error("a VM gets the user-data of others")
 	}
 	for i, instance := range instances {

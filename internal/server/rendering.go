@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"weak"
 
 	"vmw-cloudinit-metadata/internal/dedupe"
@@ -12,28 +13,27 @@ import (
 	"vmw-cloudinit-metadata/packet"
 )
 
-// rendering is one VM's documents as answers of version 1, ready to be sent.
-type rendering struct {
-	vm       metadata.VM
-	instance weak.Pointer[metadata.Instance] // a rendering does not keep it
-	frames   [4][]byte                       // in the order of packet.Documents; nil where there is no such document
-	shared   [4]*dedupe.Document             // those of frames that may be other VMs' too
-	size     int                             // of the other frames
-}
+// frames are one VM's documents as answers of version 1, ready to be sent, in the order of packet.Documents; nil where there
+// is no such document.
+type frames [4][]byte
 
-// isOf reports whether r is the rendering of instance for vm.
-func (r *rendering) isOf(vm metadata.VM, instance *metadata.Instance) bool {
-	return r.instance.Value() == instance && r.vm == vm
-}
-
-// frame returns the answer with a document, or nil.
-func (r *rendering) frame(document packet.Document) []byte {
+// of returns the answer with a document, or nil.
+func (f *frames) of(document packet.Document) []byte {
 	for i, d := range packet.Documents() {
 		if d == document {
-			return r.frames[i]
+			return f[i]
 		}
 	}
 	return nil
+}
+
+// rendering is frames that are kept.
+type rendering struct {
+	vm       metadata.VM
+	instance weak.Pointer[metadata.Instance] // a rendering does not keep it
+	frames   atomic.Pointer[frames]          // nil once they had to make room: guests may keep the rest
+	shared   [4]*dedupe.Document             // those of frames that may be other VMs' too
+	size     int                             // of the other frames
 }
 
 // documents renders instance for vm, and returns the documents by the names that the protocol has for them. There always
@@ -95,16 +95,18 @@ func (rs *renderings) kept(vm metadata.VM, instance *metadata.Instance) *renderi
 	return nil
 }
 
-// of returns the rendering of instance for vm.
-func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*rendering, error) {
+// of returns the answers for vm that instance makes.
+func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*frames, error) {
 	if r := rs.kept(vm, instance); r != nil {
-		return r, nil
+		if ready := r.frames.Load(); ready != nil {
+			return ready, nil
+		}
 	}
 	all, err := documents(vm, instance, nocloud.Options{})
 	if err != nil {
 		return nil, err
 	}
-	r := &rendering{vm: vm, instance: weak.Make(instance)}
+	r, ready := &rendering{vm: vm, instance: weak.Make(instance)}, new(frames)
 	for i, document := range packet.Documents() {
 		data, ok := all[document]
 		if !ok {
@@ -113,14 +115,15 @@ func (rs *renderings) of(vm metadata.VM, instance *metadata.Instance) (*renderin
 		// Only these are what VMs have in common.
 		if text := document == packet.UserData || document == packet.VendorData; text && len(data) >= dedupe.MinSize {
 			r.shared[i] = rs.shared[i].Of(data, func(data []byte) (kept, made []byte) { return data, frameOf(document, data) })
-			r.frames[i] = r.shared[i].Made
+			ready[i] = r.shared[i].Made
 			continue
 		}
-		r.frames[i] = frameOf(document, data)
-		r.size += len(r.frames[i])
+		ready[i] = frameOf(document, data)
+		r.size += len(ready[i])
 	}
+	r.frames.Store(ready)
 	rs.keep(instance, r)
-	return r, nil
+	return ready, nil
 }
 
 // frameOf returns the answer with a document.
@@ -182,6 +185,7 @@ func (rs *renderings) charge(r *rendering) {
 
 // release is for an r that is kept no longer. rs.mu is held.
 func (rs *renderings) release(r *rendering) {
+	r.frames.Store(nil)
 	rs.size -= r.size
 	for i, d := range r.shared {
 		if d != nil && rs.shared[i].Release(d) > 0 {

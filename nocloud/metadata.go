@@ -15,14 +15,15 @@ import (
 // maxInstanceID is the longest instance-id, in bytes: cloud-init makes a directory of that name.
 const maxInstanceID = 255
 
+// metadataKeys are the keys of meta-data that cloud-init or we know; a null for one of them is as if it was not there.
+var metadataKeys = []string{"ami-id", "availability-zone", "hostname", "instance-id", "local-hostname", "public-keys", "region", "tags"}
+
 // renderMetaData returns the meta-data document: the keys given, and those that cloud-init can't do without.
 func renderMetaData(found *findings, vm metadata.VM, given map[string]any) []byte {
-	values := make(map[string]any, len(given)+3)
-	maps.Copy(values, given)
 	for _, key := range []string{"ami-id", "availability-zone", "region"} {
-		text(found, values, key)
+		text(found, given, key)
 	}
-	id := text(found, values, "instance-id")
+	id := text(found, given, "instance-id")
 	switch problem := instanceIDProblem(id); {
 	case id == "":
 		if id = defaultInstanceID(vm); id == "" {
@@ -31,7 +32,7 @@ func renderMetaData(found *findings, vm metadata.VM, given map[string]any) []byt
 	case problem != "":
 		found.add("metadata.instance-id", "%s", problem)
 	}
-	hostname, local := text(found, values, "hostname"), text(found, values, "local-hostname")
+	hostname, local := text(found, given, "hostname"), text(found, given, "local-hostname")
 	checkHostname(found, "metadata.hostname", hostname)
 	checkHostname(found, "metadata.local-hostname", local)
 	if hostname == "" {
@@ -42,25 +43,33 @@ func renderMetaData(found *findings, vm metadata.VM, given map[string]any) []byt
 	if local == "" {
 		local = hostname
 	}
-	checkPublicKeys(found, values)
-	checkTags(found, values)
-	values["instance-id"], values["hostname"], values["local-hostname"] = id, hostname, local
+	checkPublicKeys(found, given["public-keys"])
+	checkTags(found, given["tags"])
 	if len(found.errs) > 0 {
 		return nil
 	}
-	doc, err := yaml11.AppendJSON(make([]byte, 0, usualSize), values)
+	pairs := make(yaml11.Map, 0, len(given)+3)
+	pairs = append(pairs, yaml11.Pair{Key: "instance-id", Value: id}, yaml11.Pair{Key: "hostname", Value: hostname}, yaml11.Pair{Key: "local-hostname", Value: local})
+	for key, value := range given {
+		switch {
+		case key == "instance-id" || key == "hostname" || key == "local-hostname":
+		case value == nil && slices.Contains(metadataKeys, key):
+		default:
+			pairs = append(pairs, yaml11.Pair{Key: key, Value: value})
+		}
+	}
+	slices.SortFunc(pairs, func(a, b yaml11.Pair) int { return strings.Compare(a.Key, b.Key) })
+	doc, err := yaml11.AppendJSON(make([]byte, 0, usualSize), pairs)
 	if err != nil {
 		found.add("metadata", "can't be written as JSON: %s", err)
 	}
 	return doc
 }
 
-// text returns the text at key, and takes a null out: "" is for neither being there.
+// text returns the text at key; "" if there is none, or a null.
 func text(found *findings, values map[string]any, key string) string {
 	switch value := values[key].(type) {
 	case nil:
-		delete(values, key)
-		return ""
 	case string:
 		if value == "" {
 			found.add("metadata."+key, "is empty: give it a value, or leave the key out")
@@ -68,8 +77,8 @@ func text(found *findings, values map[string]any, key string) string {
 		return value
 	default:
 		found.add("metadata."+key, "must be text")
-		return ""
 	}
+	return ""
 }
 
 func checkHostname(found *findings, path, name string) {
@@ -113,12 +122,10 @@ func instanceIDProblem(id string) string {
 
 // checkPublicKeys checks for the three forms that cloud-init takes: a list of keys, one text with a key a line,
 // and names with a key or a list of keys each.
-func checkPublicKeys(found *findings, values map[string]any) {
+func checkPublicKeys(found *findings, value any) {
 	const path = "metadata.public-keys"
-	switch keys := values["public-keys"].(type) {
-	case nil:
-		delete(values, "public-keys")
-	case string:
+	switch keys := value.(type) {
+	case nil, string:
 	case []any:
 		checkKeyList(found, path, keys)
 	case map[string]any:
@@ -156,11 +163,9 @@ func checkKey(found *findings, path string, key any) {
 	}
 }
 
-func checkTags(found *findings, values map[string]any) {
-	switch values["tags"].(type) {
-	case nil:
-		delete(values, "tags")
-	case []any, map[string]any:
+func checkTags(found *findings, value any) {
+	switch value.(type) {
+	case nil, []any, map[string]any:
 	default:
 		found.add("metadata.tags", "must be a list, or a mapping of names to values")
 	}

@@ -138,6 +138,7 @@ func textList(found *findings, path string, value any) []item {
 			items = append(items, item{path, text})
 		}
 	case []any:
+		items = make([]item, 0, len(v))
 		for i, element := range v {
 			if text, ok := element.(string); ok && text != "" {
 				items = append(items, item{path + "." + strconv.Itoa(i), text})

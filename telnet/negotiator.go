@@ -19,6 +19,9 @@ type Negotiator struct {
 	options []negotiation // those that are not in their initial state; a handful
 }
 
+// usualOptions is how many of them there are, as a rule.
+const usualOptions = 8
+
 type negotiation struct {
 	side   Side
 	option Option
@@ -130,6 +133,9 @@ func (n *Negotiator) set(side Side, option Option, state qState) {
 		}
 	}
 	if state != no {
+		if n.options == nil {
+			n.options = make([]negotiation, 0, usualOptions)
+		}
 		n.options = append(n.options, negotiation{side, option, state})
 	}
 }

@@ -88,9 +88,22 @@ func AppendNegotiation(dst []byte, verb Command, option Option) []byte {
 
 // AppendSubnegotiation appends IAC SB option params IAC SE, each IAC in params, or as option, doubled (RFC 855).
 func AppendSubnegotiation(dst []byte, option Option, params []byte) []byte {
+	return append(AppendData(BeginSubnegotiation(dst, option), params), iac, byte(SE))
+}
+
+// BeginSubnegotiation appends IAC SB option. The caller appends the parameters as they are, and calls EndSubnegotiation.
+func BeginSubnegotiation(dst []byte, option Option) []byte {
 	dst = append(dst, iac, byte(SB), byte(option))
 	if byte(option) == iac {
 		dst = append(dst, iac)
 	}
-	return append(AppendData(dst, params), iac, byte(SE))
+	return dst
+}
+
+// EndSubnegotiation doubles each IAC of the parameters, which start at dst[params], and appends IAC SE.
+func EndSubnegotiation(dst []byte, params int) []byte {
+	if bytes.IndexByte(dst[params:], iac) >= 0 {
+		dst = AppendData(dst[:params], bytes.Clone(dst[params:]))
+	}
+	return append(dst, iac, byte(SE))
 }

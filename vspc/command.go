@@ -93,7 +93,6 @@ func (l *link) ask(listed []byte) {
 	if l.asked == nil || l.asked.asked != 0 {
 		return
 	}
-	var out []byte
 	for _, q := range []struct {
 		question
 		Message
@@ -103,10 +102,9 @@ func (l *link) ask(listed []byte) {
 	} {
 		if bytes.IndexByte(listed, byte(q.Command())) >= 0 {
 			l.asked.asked |= q.question
-			out = Append(out, q.Message)
+			l.sendMessage(q.Message)
 		}
 	}
-	l.send(out)
 }
 
 // learn takes an answer. The first one counts, but a name may change.

@@ -147,7 +147,8 @@ func (l *link) read() error {
 // take no harm.
 func (l *link) greet() {
 	l.greeted = true
-	var out []byte
+	var scratch [32]byte
+	out := scratch[:0]
 	for _, option := range []telnet.Option{telnet.Binary, telnet.SuppressGoAhead, telnet.Echo} {
 		out = l.options.Enable(out, telnet.Local, option)
 	}
@@ -250,20 +251,21 @@ func startsTLS(params []byte) bool {
 }
 
 // ourCommands is what KNOWN-SUBOPTIONS-2 says that we understand: all commands there are.
-const ourCommands = "\x00\x01\x02\x03\x28\x29\x2b\x2c\x2d\x2e\x30\x46\x47\x49\x50\x51\x52\x53\x54\x55\x56\x57"
+var ourCommands = []byte("\x00\x01\x02\x03\x28\x29\x2b\x2c\x2d\x2e\x30\x46\x47\x49\x50\x51\x52\x53\x54\x55\x56\x57")
 
 func (l *link) negotiate(verb telnet.Command, option telnet.Option) {
 	before := l.options.Enabled(telnet.Remote, option)
-	out := l.options.Receive(nil, verb, option)
-	if !before && l.options.Enabled(telnet.Remote, option) {
-		switch option {
-		case telnet.Authentication:
-			out = telnet.AppendSubnegotiation(out, option, []byte{authSend, authSSL, 0})
-		case Option:
-			out = Append(out, KnownSuboptions2{[]byte(ourCommands)})
-		}
+	var scratch [8]byte
+	l.send(l.options.Receive(scratch[:0], verb, option))
+	if before || !l.options.Enabled(telnet.Remote, option) {
+		return
 	}
-	l.send(out)
+	switch option {
+	case telnet.Authentication:
+		l.send(telnet.AppendSubnegotiation(nil, option, []byte{authSend, authSSL, 0}))
+	case Option:
+		l.sendMessage(KnownSuboptions2{ourCommands})
+	}
 }
 
 // startTLS begins TLS on the connection. early is what came behind the host's start: nothing, if it keeps to the order.

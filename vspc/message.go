@@ -231,9 +231,9 @@ func (m UnknownMessage) AppendParams(dst []byte) []byte  { return append(dst, m.
 
 // Append appends m as the wire has it: IAC SB 232 command parameters IAC SE, each FF inside doubled.
 func Append(dst []byte, m Message) []byte {
-	var scratch [96]byte
-	params := m.AppendParams(append(scratch[:0], byte(m.Command())))
-	return telnet.AppendSubnegotiation(dst, Option, params)
+	dst = telnet.BeginSubnegotiation(dst, Option)
+	params := len(dst)
+	return telnet.EndSubnegotiation(m.AppendParams(append(dst, byte(m.Command()))), params)
 }
 
 // Parse reads a message from the parameters of a subnegotiation of Option, as telnet.Decoder gives them. An unknown

@@ -44,7 +44,30 @@ func (l *link) send(p []byte) {
 		return
 	}
 	l.writing.Lock()
-	l.output.control = append(l.output.control, p...)
+	l.output.control = append(l.output.room(), p...)
+	l.sendQueued()
+}
+
+// sendMessage is send for a message.
+func (l *link) sendMessage(m Message) {
+	l.writing.Lock()
+	l.output.control = Append(l.output.room(), m)
+	l.sendQueued()
+}
+
+// usualControl is how much there is to say to a host at once, as a rule.
+const usualControl = 128
+
+// room returns o.control, with room for more. link.writing is held.
+func (o *output) room() []byte {
+	if o.control == nil {
+		return make([]byte, 0, usualControl)
+	}
+	return o.control
+}
+
+// sendQueued sees to it that what was added to output.control gets written. link.writing is held, and let go of.
+func (l *link) sendQueued() {
 	tooMuch := len(l.output.control) > maxControl
 	l.writing.Unlock()
 	if tooMuch {
@@ -53,11 +76,6 @@ func (l *link) send(p []byte) {
 	if !l.handling {
 		l.kick()
 	}
-}
-
-func (l *link) sendMessage(m Message) {
-	var scratch [96]byte
-	l.send(Append(scratch[:0], m))
 }
 
 // kick sees to it that what is queued gets written. It does not block: what the network does not take at once is

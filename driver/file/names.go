@@ -29,8 +29,9 @@ func defaultsNames() []string {
 
 // fileNames returns the names of the files that may be vm's, the one that wins first.
 func fileNames(vm metadata.VM) []string {
-	var names []string
-	for _, base := range baseNames(vm) {
+	bases := baseNames(vm)
+	names := make([]string, 0, len(bases)*len(extensions()))
+	for _, base := range bases {
 		for _, extension := range extensions() {
 			if name := base + extension; len(name) <= maxFileName {
 				names = append(names, name)
@@ -41,7 +42,7 @@ func fileNames(vm metadata.VM) []string {
 }
 
 func baseNames(vm metadata.VM) []string {
-	var bases []string
+	bases := make([]string, 0, 6)
 	if id, ok := metadata.ParseUUID(vm.UUID); ok {
 		bases = append(bases, id, strings.ToUpper(id))
 	}

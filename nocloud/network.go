@@ -53,8 +53,8 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 func flatNetwork(found *findings, path string, network map[string]any, nics []NIC) yaml11.Map {
 	f := flat{found: found, path: path, values: network}
 	for _, key := range unknownKeys(network) {
-		switch {
-		case key == "config" || key == "ethernets":
+		switch key {
+		case "config", "ethernets":
 			found.add(path+"."+key, "belongs to a whole network-config, which needs its version: 1 or 2 beside it")
 		default:
 			found.add(path+"."+key, "is not a key of network%s", nearest.Hint(key, flatKeys))

@@ -357,8 +357,11 @@ func TestARecollectionEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := driver.Recall(vm)
-			if r == nil || r.Instance() == nil || r.Instance() != r.Instance() {
-				t.Fatalf("%v is remembered", r)
+			if r == nil {
+				t.Fatal("nothing is remembered")
+			}
+			if first, again := r.Instance(), r.Instance(); first == nil || first != again {
+				t.Fatalf("the instance is %p, and %p then", first, again)
 			}
 			end(t, driver)
 			if r.Instance() != nil {

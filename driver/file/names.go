@@ -30,7 +30,7 @@ func defaultsNames() []string {
 // fileNames returns the names of the files that may be vm's, the one that wins first.
 func fileNames(vm metadata.VM) []string {
 	bases := baseNames(vm)
-	names := make([]string, 0, len(bases)*len(extensions()))
+	names := make([]string, 0, 2*len(bases))
 	for _, base := range bases {
 		for _, extension := range extensions() {
 			if name := base + extension; len(name) <= maxFileName {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -242,6 +243,21 @@ func TestWordsOfTheDocuments(t *testing.T) {
 		if !strings.Contains(server, `{"`+counter+`", &s.`) {
 			t.Errorf("docs/operations.md: there is no counter %q", counter)
 		}
+	}
+	documented := firstCells(operations, "## Metrics")
+	for _, metric := range documented {
+		if name := strings.TrimPrefix(metric, "vmw_cloudinit_"); !strings.Contains(server, `"`+name+`"`) && !strings.Contains(server, `"`+metric+`"`) {
+			t.Errorf("docs/operations.md: there is no metric %q", metric)
+		}
+	}
+	counted := regexp.MustCompile(`&s\.\w+, "(\w+)", `).FindAllStringSubmatch(server, -1)
+	for _, match := range counted {
+		if !slices.Contains(documented, "vmw_cloudinit_"+match[1]) {
+			t.Errorf("docs/operations.md says nothing of the metric %q", match[1])
+		}
+	}
+	if len(counted) < 15 {
+		t.Errorf("only %d metrics are found in the source", len(counted))
 	}
 	flag := regexp.MustCompile("`--([a-z-]+)|VMW_CLOUDINIT_([A-Z_]+)")
 	for _, document := range []string{"README.md", "docs/operations.md", "docs/security.md", "docs/vsphere.md"} {

@@ -3,7 +3,10 @@ package main
 import (
 	"bufio"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,6 +29,7 @@ const testPatience = 30 * time.Second
 //	notified STATE        wait until the server tells systemd that
 //	await FILE PATTERN    wait until a line of the file matches; $MATCH is its first group
 //	chat PATH SAY PATTERN open the socket or device, say a line, and wait for one that matches
+//	fetch URL             print what a web server has there
 //	occupy                listen on a port of the machine, $OCCUPIED, until the end
 func TestScripts(t *testing.T) {
 	examples, err := filepath.Abs("../../examples")
@@ -50,9 +54,26 @@ func TestScripts(t *testing.T) {
 			"notified": notified,
 			"await":    await,
 			"chat":     chat,
+			"fetch":    fetch,
 			"occupy":   occupy,
 		},
 	})
+}
+
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("wrong use; see TestScripts")
+	}
+	response, err := http.Get(args[0])
+	ts.Check(err)
+	defer response.Body.Close()
+	page, err := io.ReadAll(response.Body)
+	ts.Check(err)
+	fmt.Fprint(ts.Stdout(), string(page))
+	fmt.Fprintln(ts.Stderr(), response.Status)
+	if failed := response.StatusCode != http.StatusOK; failed != neg {
+		ts.Fatalf("%s: %s", args[0], response.Status)
+	}
 }
 
 func arguments(ts *testscript.TestScript, neg bool, args []string, n int) {

@@ -54,6 +54,7 @@ type runFlags struct {
 	uri           string
 	driver        driverFlags
 	listen        []string
+	metrics       string
 	direction     *choice
 	allow         []string
 	maxAll        int
@@ -84,6 +85,7 @@ func newRunCommand() *cobra.Command {
 	flags.StringVar(&f.uri, "uri", "", "the port `URI` that the VMs' serial ports have in vSphere; any text, but the same at both ends")
 	f.driver.register(flags)
 	flags.StringSliceVar(&f.listen, "listen", []string{":" + strconv.Itoa(defaultPort)}, "`ADDRESS` to listen on for ESXi hosts; may be repeated")
+	flags.StringVar(&f.metrics, "metrics", "", "`ADDRESS` to serve metrics on, for Prometheus: at /metrics, and /healthz for health checks")
 	flags.Var(f.direction, "direction", `the ports' direction in vSphere; "any" also takes ports that are set to server`)
 	flags.StringSliceVar(&f.allow, "allow", nil, "`NETWORK` of the ESXi hosts, as 10.1.0.0/16: nobody else may connect; may be repeated")
 	flags.IntVar(&f.maxAll, "max-connections", 0, "the most connections at once, `N`; 0 for as many as there may be open files")
@@ -143,6 +145,13 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	listeners, err := listen(ctx, f.listen)
 	if err != nil {
 		return err
+	}
+	if f.metrics != "" {
+		ln, err := listenOne(ctx, "metrics", f.metrics)
+		if err != nil {
+			return err
+		}
+		defer serveMetrics(ln, newRegistry(s, pair), logger)()
 	}
 	if file != nil {
 		defer file.reloadOnSignal(s, closeDrivers, logger)()
@@ -297,19 +306,9 @@ func listen(ctx context.Context, addresses []string) (listeners []net.Listener, 
 		}
 	}()
 	for _, address := range addresses {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			return listeners, usageErrorf("--listen %q: it must be host:port, or :port for all of this machine's addresses", address)
-		}
-		l, err := server.Listen(ctx, address)
-		switch {
-		case errors.Is(err, syscall.EADDRINUSE):
-			return listeners, fmt.Errorf("--listen %s: another program listens there already; 'ss -ltnp' shows which", address)
-		case errors.Is(err, syscall.EADDRNOTAVAIL):
-			return listeners, fmt.Errorf("--listen %s: this machine has no such address", address)
-		case errors.Is(err, syscall.EACCES):
-			return listeners, fmt.Errorf("--listen %s: ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE", address)
-		case err != nil:
-			return listeners, fmt.Errorf("--listen %s: %w", address, err)
+		l, err := listenOne(ctx, "listen", address)
+		if err != nil {
+			return listeners, err
 		}
 		listeners = append(listeners, l)
 	}
@@ -317,4 +316,23 @@ func listen(ctx context.Context, addresses []string) (listeners []net.Listener, 
 		return nil, usageErrorf("--listen: there is no address")
 	}
 	return listeners, nil
+}
+
+// listenOne opens the address that a flag has.
+func listenOne(ctx context.Context, flag, address string) (net.Listener, error) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return nil, usageErrorf("--%s %q: it must be host:port, or :port for all of this machine's addresses", flag, address)
+	}
+	l, err := server.Listen(ctx, address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("--%s %s: another program listens there already; 'ss -ltnp' shows which", flag, address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("--%s %s: this machine has no such address", flag, address)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("--%s %s: ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE", flag, address)
+	case err != nil:
+		return nil, fmt.Errorf("--%s %s: %w", flag, address, err)
+	}
+	return l, nil
 }

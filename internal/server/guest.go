@@ -281,7 +281,9 @@ func (g *guest) answer(r request) (frame []byte) {
 	}()
 	ctx, cancel := context.WithTimeout(g.server.life, g.server.cfg.RequestTimeout)
 	defer cancel()
+	start := time.Now()
 	frame, err := g.lookUp(ctx, r)
+	g.server.lookUps.Observe(time.Since(start).Seconds())
 	if err == nil {
 		g.server.stats.Answers.Add(1)
 		g.logServed(r)

@@ -62,24 +62,6 @@ func (s *Stats) failed(code packet.ErrorCode) {
 	}
 }
 
-// Attrs returns all counters for a log line.
-func (s *Stats) Attrs() []slog.Attr {
-	var attrs []slog.Attr
-	for _, c := range []struct {
-		name  string
-		value *atomic.Int64
-	}{
-		{"ports", &s.Ports}, {"requests", &s.Requests}, {"answers", &s.Answers}, {"not-found", &s.NotFound},
-		{"invalid", &s.Invalid}, {"unavailable", &s.Unavailable}, {"denied", &s.Denied}, {"bad-request", &s.BadRequest},
-		{"stale", &s.Stale}, {"dropped", &s.Dropped}, {"throttled", &s.Throttled}, {"rejected", &s.Rejected}, {"broken", &s.Broken},
-		{"refused", &s.Refused}, {"accept-pauses", &s.AcceptPauses}, {"vmotions", &s.Moves},
-		{"vmotions-failed", &s.MovesFailed}, {"peers-refused", &s.PeersRefused}, {"opened", &s.Opened},
-	} {
-		attrs = append(attrs, slog.Int64(c.name, c.value.Load()))
-	}
-	return attrs
-}
-
 // logged returns a VM as a log line has it.
 func logged(vm metadata.VM) slog.Attr {
 	attrs := []any{slog.String("name", vm.Name)}

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"vmw-cloudinit-metadata/internal/workers"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/vspc"
@@ -83,6 +85,7 @@ type Server struct {
 	renderings   renderings
 	offers       offers
 	stats        Stats
+	lookUps      prometheus.Histogram
 	quiet        quiet
 
 	life context.Context // of requests; ended by Shutdown
@@ -124,6 +127,7 @@ func New(cfg Config) (*Server, error) {
 		listeners:  make(map[net.Listener]struct{}),
 		perAddress: make(map[netip.Addr]counts),
 		workers:    workers.New(idleWorkers),
+		lookUps:    newLookUps(),
 	}
 	s.renderings.limit, s.offers.limit = cfg.RenderCache, cfg.RenderCache
 	s.life, s.end = context.WithCancel(context.Background())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"vmw-cloudinit-metadata/internal/config"
 	"vmw-cloudinit-metadata/internal/nearest"
@@ -187,6 +188,11 @@ func (c *configuration) reloadOnSignal(s *server.Server, closeServices func(), l
 		close(done)
 		<-gone
 	}
+}
+
+// onTerminal reports whether somebody runs the program on a terminal, whose end is the program's too.
+func onTerminal() bool {
+	return term.IsTerminal(int(os.Stdin.Fd())) || term.IsTerminal(int(os.Stderr.Fd()))
 }
 
 // outliveHangup keeps SIGHUP, which is meant as "read your configuration again", from ending a server that has none. The

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"vmw-cloudinit-metadata/internal/config"
 	"vmw-cloudinit-metadata/internal/server"
@@ -155,7 +154,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	}
 	if file != nil {
 		defer file.reloadOnSignal(s, closeDrivers, logger)()
-	} else if !term.IsTerminal(int(os.Stderr.Fd())) {
+	} else if !onTerminal() {
 		defer outliveHangup(logger)()
 	}
 	f.announce(logger, listeners, f.describe(content), pair)

@@ -33,7 +33,7 @@ func rules() []arch.Rule {
 		{Package: yaml11, Pure: true, Imports: []string{yaml}},
 		{Package: "vmfile", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
 		{Package: "nocloud", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11, yaml}},
-		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "internal/nearest", "github.com/santhosh-tekuri/jsonschema/v6"}},
+		{Package: "nocloud/schema", Imports: []string{"metadata", "nocloud", "vmfile", yaml11, yaml, "internal/nearest", "github.com/santhosh-tekuri/jsonschema/v6", "golang.org/x/text/message"}},
 		{Package: "nocloud/seed", Imports: []string{sys}},
 
 		{Package: "internal/check", Imports: []string{"metadata", "nocloud", "nocloud/schema", "golang.org/x/crypto/ssh"}},

@@ -207,7 +207,7 @@ func (v *vm) check(schemas *schema.Schemas, identity metadata.VM) error {
 			if !versioned {
 				path = strings.TrimSuffix("network.network."+p.Path, ".")
 			}
-			v.at(Error, RuleNetworkConfig, path, p.Text)
+			v.at(severityOf(p), RuleNetworkConfig, path, p.Text)
 		}
 	}
 	return nil
@@ -227,11 +227,19 @@ func (v *vm) locate(path string) string {
 	return v.instance.Origin.Locate(path)
 }
 
+// severityOf takes what cloud-init warns of for a warning.
+func severityOf(p schema.Problem) Severity {
+	if p.Deprecated {
+		return Warning
+	}
+	return Error
+}
+
 // document adds what is wrong within user-data or vendor-data, at its own line where that stands in the source.
 func (v *vm) document(rule, area string, problems []schema.Problem) {
 	lines, hasLines := v.instance.Origin.(metadata.LineOrigin)
 	for _, p := range problems {
-		f := Finding{Severity: Error, Rule: rule, VM: v.key, Path: strings.TrimSuffix(area+"."+p.Path, "."), Message: p.Text}
+		f := Finding{Severity: severityOf(p), Rule: rule, VM: v.key, Path: strings.TrimSuffix(area+"."+p.Path, "."), Message: p.Text}
 		place := ""
 		if hasLines && p.Line > 0 {
 			place = lines.LocateLine(area, p.Line, p.Column)

@@ -110,6 +110,7 @@ func TestSchemas(t *testing.T) {
 		"a.yaml", "userdata: |\n\n  #cloud-config\n  package_update: yes\n  pakages: []\n",
 		"b.yaml", "userdata:\n  pakages: []\n",
 		"c.yaml", "userdata: \"#cloud-config\\npakages: []\\n\"\n",
+		"c2.yaml", "userdata: |\n  #cloud-config\n  apt_update: true\n",
 		"d.yaml", "network:\n  network:\n    version: 2\n    ethernets:\n      eth0: {dhcp4: true, mtu: big}\n",
 		"e.yaml", "network:\n  address: 192.0.2.7/24\n",
 	)
@@ -118,20 +119,21 @@ func TestSchemas(t *testing.T) {
 		"a.yaml:5:3: error: userdata.pakages: there is no such key here: did you mean packages?",
 		"b.yaml:2:3: error: userdata.pakages: there is no such key here",
 		"c.yaml:1:1: error: userdata.pakages: there is no such key here: did you mean packages? (line 2, column 1 of the userdata)",
+		"c2.yaml:3:3: warning: userdata.apt_update: is deprecated since cloud-init 22.2: Use package_update instead",
 		"d.yaml:5:27: error: network.network.ethernets.eth0.mtu",
 	)
 	var text, object, sarif bytes.Buffer
-	if err := errors.Join(check.WriteText(&text, 5, findings), check.WriteJSON(&object, 5, findings), check.WriteSARIF(&sarif, "1.0", findings)); err != nil {
+	if err := errors.Join(check.WriteText(&text, 6, findings), check.WriteJSON(&object, 6, findings), check.WriteSARIF(&sarif, "1.0", findings)); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasSuffix(text.String(), "\n5 VMs checked: 4 errors, 0 warnings\n") {
+	if !strings.HasSuffix(text.String(), "\n6 VMs checked: 4 errors, 1 warning\n") {
 		t.Errorf("text is\n%s", text.String())
 	}
 	var read struct {
 		Checked, Errors int
 		Findings        []check.Finding
 	}
-	if err := json.Unmarshal(object.Bytes(), &read); err != nil || read.Checked != 5 || read.Errors != 4 || len(read.Findings) != 4 || read.Findings[0] != findings[0] {
+	if err := json.Unmarshal(object.Bytes(), &read); err != nil || read.Checked != 6 || read.Errors != 4 || len(read.Findings) != 5 || read.Findings[0] != findings[0] {
 		t.Errorf("JSON is %s, %v", object.String(), err)
 	}
 	var log struct {
@@ -148,7 +150,7 @@ func TestSchemas(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(sarif.Bytes(), &log); err != nil || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != 4 {
+	if err := json.Unmarshal(sarif.Bytes(), &log); err != nil || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != 5 {
 		t.Fatalf("SARIF is %s, %v", sarif.String(), err)
 	}
 	first := log.Runs[0].Results[0]

@@ -54,6 +54,8 @@ type Problem struct {
 	Path string
 	// Text says what is wrong.
 	Text string
+	// Deprecated is for what cloud-init takes, with a warning, and a later one may not.
+	Deprecated bool
 }
 
 func (p Problem) String() string {
@@ -76,6 +78,7 @@ type Schemas struct {
 // document is one schema.
 type document struct {
 	compiled *jsonschema.Schema
+	strict   *jsonschema.Schema // the same, that nothing passes which is deprecated
 	raw      any
 }
 
@@ -121,21 +124,31 @@ func compile(file string) (*document, error) {
 		return nil, fmt.Errorf("schema: %s: %w", file, err)
 	}
 	raw["$schema"] = "http://json-schema.org/draft-04/schema#"
+	d := &document{raw: raw}
+	if d.compiled, err = compileWith(raw); err == nil {
+		d.strict, err = compileWith(annotated(raw), deprecations())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("schema: %s: %w", file, err)
+	}
+	return d, nil
+}
+
+func compileWith(raw any, vocabularies ...*jsonschema.Vocabulary) (*jsonschema.Schema, error) {
 	const url = "file:///schema.json"
 	compiler := jsonschema.NewCompiler()
 	for _, format := range []string{"uri", "hostname"} {
 		compiler.RegisterFormat(&jsonschema.Format{Name: format, Validate: func(any) error { return nil }})
 	}
+	for _, vocabulary := range vocabularies {
+		compiler.RegisterVocabulary(vocabulary)
+	}
 	compiler.AssertFormat()
 	compiler.UseLoader(noLoader{})
 	if err := compiler.AddResource(url, raw); err != nil {
-		return nil, fmt.Errorf("schema: %s: %w", file, err)
+		return nil, err
 	}
-	compiled, err := compiler.Compile(url)
-	if err != nil {
-		return nil, fmt.Errorf("schema: %s: %w", file, err)
-	}
-	return &document{compiled, raw}, nil
+	return compiler.Compile(url)
 }
 
 // noLoader refuses what a schema refers to outside of itself: nothing is fetched.
@@ -187,15 +200,18 @@ func (s *Schemas) NetworkConfig(data []byte) []Problem {
 }
 
 func (d *document) validate(value any, places map[string]place) []Problem {
+	t := translator{schema: d.raw, places: places}
 	err := d.compiled.Validate(value)
 	if err == nil {
-		return nil
+		if failed, ok := errors.AsType[*jsonschema.ValidationError](d.strict.Validate(value)); ok {
+			t.addDeprecated(failed)
+		}
+		return t.sorted()
 	}
 	failed, ok := errors.AsType[*jsonschema.ValidationError](err)
 	if !ok {
 		return []Problem{{Text: "can't be validated"}}
 	}
-	t := translator{schema: d.raw, places: places}
 	t.add(failed)
 	return t.sorted()
 }

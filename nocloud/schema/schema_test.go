@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +80,55 @@ func TestCloudConfig(t *testing.T) {
 	}
 }
 
+// deprecatedCases are cloud-configs that are fine for the newer cloud-init, and what is deprecated in them.
+func deprecatedCases() []struct{ text, want string } {
+	return []struct{ text, want string }{
+		{"apt_update: true\n", "2:1: apt_update: is deprecated since cloud-init 22.2: Use package_update instead"},
+		{"users:\n- name: a\n  lock-passwd: true\n  sudo: false\n", "4:3: users.0.lock-passwd: is deprecated since cloud-init 22.3: Use lock_passwd instead\n" +
+			"5:3: users.0.sudo: has changed in cloud-init 22.2: The value false is deprecated for this key, use null instead"},
+		{"ca-certs: {remove-defaults: true}\n", "2:1: ca-certs: is deprecated since cloud-init 22.3: Use ca_certs instead\n" +
+			"2:12: ca-certs.remove-defaults: is deprecated since cloud-init 22.3: Use remove_defaults instead"},
+		{"chpasswd: {list: 'a:b'}\n", "2:12: chpasswd.list: is deprecated since cloud-init 22.2: Use users instead"},
+		{"vendor_data: {enabled: 'true'}\n", "vendor_data.enabled: is deprecated"},
+		{"ssh_pwauth: 'yes'\n", "ssh_pwauth: has changed in cloud-init 22.3"},
+		{"users:\n- {name: a, groups: {b: ~}, uid: '5'}\n", "users.0.groups.b: is deprecated since cloud-init 23.1"},
+		{"grub-dpkg: {enabled: true}\n", "grub-dpkg: is deprecated"},
+		{"apt_pipelining: none\n", "apt_pipelining: is deprecated since cloud-init 22.4: Use os instead"},
+		{"apt_pipelining: os\n", ""},
+		{"system_info: {}\n", "system_info: is deprecated"},
+		{"ubuntu_advantage: {token: x}\n", "2:1: ubuntu_advantage: is deprecated since cloud-init 24.1: Use ubuntu_pro instead"},
+		{"manage_etc_hosts: template\n", "manage_etc_hosts: has changed"},
+		{"growpart: {mode: false}\n", "growpart.mode: has changed"},
+		{"power_state: {delay: '5', mode: reboot}\n", "power_state.delay: has changed"},
+		{"rh_subscription: {org: 5}\n", "rh_subscription.org: is deprecated since cloud-init 24.2"},
+		{"package_update: true\ngroups: [a]\n", ""},
+	}
+}
+
+func TestDeprecated(t *testing.T) {
+	s := load(t, "trixie")
+	for _, c := range deprecatedCases() {
+		var lines []string
+		for _, p := range s.CloudConfig([]byte("#cloud-config\n" + c.text)) {
+			lines = append(lines, p.String())
+			if !p.Deprecated {
+				t.Errorf("%s: %v is taken for an error", c.text, p)
+			}
+		}
+		if got := strings.Join(lines, "\n"); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: got %s; want %s", c.text, got, c.want)
+		}
+	}
+	want := "2:1: apt_update: is deprecated: Dropped after April 2027. Use package_update. Default: false"
+	if got := load(t, "bookworm").CloudConfig([]byte("#cloud-config\napt_update: true\n")); len(got) != 1 || got[0].String() != want {
+		t.Errorf("the older cloud-init's: got %v; want %s", got, want)
+	}
+	// What is wrong goes before what is deprecated.
+	if got := s.CloudConfig([]byte("#cloud-config\napt_update: true\npackages: a\n")); len(got) != 1 || got[0].Deprecated {
+		t.Errorf("got %v", got)
+	}
+}
+
 // networks are network-configs, and whether they are fine.
 func networks() map[string]bool {
 	return map[string]bool{
@@ -123,13 +174,14 @@ func TestVerdictsAreCloudInits(t *testing.T) {
 		Text    string
 		Network bool
 	}
+	warnings := regexp.MustCompile(`(?:deprecations:|,) [\w.-]+: +(?:DEPRECATED: |Deprecated in |Changed in )`)
 	for _, suite := range []string{"bookworm", "trixie"} {
 		t.Run(suite, func(t *testing.T) {
 			s := load(t, suite)
 			root := testenv.CloudInit(t, suite)
 			python := testenv.Python(t, "yaml", "jinja2", "configobj", "requests", "jsonpatch", "jsonschema", "oauthlib", "netifaces")
 			var documents []document
-			for _, c := range cases() {
+			for _, c := range append(cases(), deprecatedCases()...) {
 				documents = append(documents, document{Text: "#cloud-config\n" + c.text})
 			}
 			if s.HasNetworks() {
@@ -165,8 +217,17 @@ func TestVerdictsAreCloudInits(t *testing.T) {
 				if strings.Contains(fmt.Sprint(ours), "is there twice") {
 					continue // PyYAML takes the last of two, and cloud-init never sees the first
 				}
-				if (len(ours) > 0) != verdicts[i].Failed {
+				deprecated := slices.ContainsFunc(ours, func(p schema.Problem) bool { return p.Deprecated })
+				if (len(ours) > 0 && !deprecated) != verdicts[i].Failed {
 					t.Errorf("%s\nours: %v\ncloud-init's: %s", d.Text, ours, verdicts[i].Said)
+				}
+				if theirs := warnings.FindAllString(verdicts[i].Said, -1); !verdicts[i].Failed && len(theirs) != len(ours) {
+					t.Errorf("%s\nours: %v\ncloud-init's: %s", d.Text, ours, verdicts[i].Said)
+				}
+				for _, p := range ours {
+					if p.Deprecated && !strings.Contains(verdicts[i].Said, " "+p.Path+": ") {
+						t.Errorf("%s: %v, of which cloud-init says nothing: %s", d.Text, p, verdicts[i].Said)
+					}
 				}
 			}
 		})

@@ -1,0 +1,119 @@
+package schema
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"golang.org/x/text/message"
+)
+
+// deprecated is the error of a value that a schema has for deprecated, or for changed, in the words that cloud-init adds to JSON
+// schema.
+type deprecated struct{ text string }
+
+// maxDescription is how long a value's description is, in bytes, if it is about nothing else.
+const maxDescription = 200
+
+// deprecations returns the vocabulary that makes an error of it.
+func deprecations() *jsonschema.Vocabulary {
+	return &jsonschema.Vocabulary{
+		URL: "urn:deprecated",
+		Compile: func(_ *jsonschema.CompilerContext, object map[string]any) (jsonschema.SchemaExt, error) {
+			for _, word := range []struct{ key, says string }{{"deprecated", "is deprecated since"}, {"changed", "has changed in"}} {
+				if object[word.key] != true {
+					continue
+				}
+				text := "is deprecated"
+				if version, ok := object[word.key+"_version"].(string); ok {
+					text = word.says + " cloud-init " + version
+				}
+				if why := description(object, word.key); why != "" {
+					text += ": " + why
+				}
+				return &deprecated{text}, nil
+			}
+			return nil, nil
+		},
+	}
+}
+
+// description returns what an object of a schema says of its being deprecated or changed, without markup.
+func description(object map[string]any, key string) string {
+	text, ok := object[key+"_description"].(string)
+	if !ok { // up to version 22
+		if text, _ = object["description"].(string); len(text) > maxDescription {
+			return ""
+		}
+	}
+	return strings.TrimSuffix(strings.NewReplacer("**", "", "``", "").Replace(text), ".")
+}
+
+// annotated returns a copy of a schema in which a reference that is deprecated is more than a reference: beside one nothing else
+// counts in draft 4, but cloud-init has it count.
+func annotated(schema any) any {
+	switch schema := schema.(type) {
+	case map[string]any:
+		object := make(map[string]any, len(schema))
+		for key, value := range schema {
+			object[key] = annotated(value)
+		}
+		if ref, ok := object["$ref"].(string); ok && (object["deprecated"] == true || object["changed"] == true) {
+			delete(object, "$ref")
+			object["allOf"] = []any{map[string]any{"$ref": ref}}
+		}
+		return object
+	case []any:
+		list := make([]any, 0, len(schema))
+		for _, value := range schema {
+			list = append(list, annotated(value))
+		}
+		return list
+	}
+	return schema
+}
+
+// Validate implements jsonschema.SchemaExt.
+func (d *deprecated) Validate(ctx *jsonschema.ValidatorContext, _ any) { ctx.AddError(d) }
+
+// KeywordPath implements jsonschema.ErrorKind.
+func (d *deprecated) KeywordPath() []string { return []string{"deprecated"} }
+
+// LocalizedString implements jsonschema.ErrorKind.
+func (d *deprecated) LocalizedString(*message.Printer) string { return d.text }
+
+// addDeprecated reports what is deprecated in a value that is fine otherwise.
+func (t *translator) addDeprecated(e *jsonschema.ValidationError) {
+	found, _ := deprecatedIn(e)
+	for _, one := range found {
+		t.report(one.InstanceLocation, "%s", one.ErrorKind.(*deprecated).text)
+	}
+	for i := range t.problems {
+		t.problems[i].Deprecated = true
+	}
+}
+
+// deprecatedIn returns the errors of that kind in e, and whether e has no others. Of several forms that a value may have, the
+// one counts that it has.
+func deprecatedIn(e *jsonschema.ValidationError) (found []*jsonschema.ValidationError, alone bool) {
+	if _, ok := e.ErrorKind.(*deprecated); ok {
+		return []*jsonschema.ValidationError{e}, true
+	}
+	alternatives := false
+	switch e.ErrorKind.(type) {
+	case *kind.OneOf, *kind.AnyOf:
+		alternatives = true
+	}
+	alone = len(e.Causes) > 0 && !alternatives
+	for _, cause := range e.Causes {
+		of, only := deprecatedIn(cause)
+		switch {
+		case alternatives && only:
+			return of, true
+		case !alternatives:
+			found, alone = slices.Concat(found, of), alone && only
+		}
+	}
+	return found, alone
+}

@@ -281,9 +281,7 @@ func (g *guest) answer(r request) (frame []byte) {
 	}()
 	ctx, cancel := context.WithTimeout(g.server.life, g.server.cfg.RequestTimeout)
 	defer cancel()
-	start := time.Now()
 	frame, err := g.lookUp(ctx, r)
-	g.server.lookUps.Observe(time.Since(start).Seconds())
 	if err == nil {
 		g.server.stats.Answers.Add(1)
 		g.logServed(r)
@@ -328,11 +326,13 @@ func (g *guest) find(ctx context.Context) (metadata.VM, *metadata.Instance, erro
 	}
 	start := time.Now()
 	instance, err := driver.Find(ctx, vm)
+	took := time.Since(start)
+	g.server.lookUps.Observe(took.Seconds())
 	if err == nil && instance == nil {
 		err = errors.New("the driver returned nothing and no error")
 	}
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("the driver did not answer within %v: %w", time.Since(start).Round(time.Millisecond), err)
+		err = fmt.Errorf("the driver did not answer within %v: %w", took.Round(time.Millisecond), err)
 	}
 	return vm, instance, err
 }

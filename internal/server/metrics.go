@@ -52,7 +52,7 @@ func (s *Stats) Attrs() []slog.Attr {
 
 const namespace = "vmw_cloudinit"
 
-// Metrics returns a collector of what Stats counts, and of how long look-ups take. It may be asked at any time.
+// Metrics returns a collector of what Stats counts, and of how long drivers take. It may be asked at any time.
 func (s *Server) Metrics() prometheus.Collector { return metrics{s} }
 
 type metrics struct{ server *Server }
@@ -84,7 +84,7 @@ func newLookUps() prometheus.Histogram {
 	return prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: namespace,
 		Name:      "lookup_seconds",
-		Help:      "How long requests took that had to be looked up; all others are answered at once.",
+		Help:      "How long drivers took to find a VM's data, or to fail.",
 		Buckets:   []float64{0.0001, 0.001, 0.01, 0.1, 1, 5, 20},
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -64,6 +65,16 @@ type Instance struct {
 	// Origin finds the place in the source that a value came from, for error messages. It may be nil.
 	Origin Origin
 }
+
+// metaDataKeys are sorted.
+var metaDataKeys = []string{"ami-id", "availability-zone", "hostname", "instance-id", "local-hostname", "public-keys", "region", "tags"}
+
+// MetaDataKeys returns the keys of an Instance's MetaData that mean something to cloud-init's NoCloud datasource or to this
+// project, in their usual spelling. A null for one of them is as if it was not there; all other keys pass through.
+func MetaDataKeys() []string { return slices.Clone(metaDataKeys) }
+
+// IsMetaDataKey reports whether key is one of MetaDataKeys.
+func IsMetaDataKey(key string) bool { return slices.Contains(metaDataKeys, key) }
 
 // Origin is the map from an Instance's values back to their source.
 type Origin interface {

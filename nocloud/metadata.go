@@ -15,9 +15,6 @@ import (
 // maxInstanceID is the longest instance-id, in bytes: cloud-init makes a directory of that name.
 const maxInstanceID = 255
 
-// metadataKeys are the keys of meta-data that cloud-init or we know; a null for one of them is as if it was not there.
-var metadataKeys = []string{"ami-id", "availability-zone", "hostname", "instance-id", "local-hostname", "public-keys", "region", "tags"}
-
 // renderMetaData returns the meta-data document: the keys given, and those that cloud-init can't do without.
 func renderMetaData(found *findings, vm metadata.VM, given map[string]any) []byte {
 	for _, key := range []string{"ami-id", "availability-zone", "region"} {
@@ -53,7 +50,7 @@ func renderMetaData(found *findings, vm metadata.VM, given map[string]any) []byt
 	for key, value := range given {
 		switch {
 		case key == "instance-id" || key == "hostname" || key == "local-hostname":
-		case value == nil && slices.Contains(metadataKeys, key):
+		case value == nil && metadata.IsMetaDataKey(key):
 		default:
 			pairs = append(pairs, yaml11.Pair{Key: key, Value: value})
 		}

@@ -94,10 +94,6 @@ func dataError(name string, e *yaml11.Error) *metadata.DataError {
 // topLevel are the keys of a file.
 var topLevel = []string{"metadata", "network", "userdata", "vendordata"}
 
-// metadataKeys are the keys of metadata that mean something to us or to cloud-init's NoCloud; all others pass
-// through.
-var metadataKeys = []string{"ami-id", "availability-zone", "hostname", "instance-id", "local-hostname", "public-keys", "region", "tags"}
-
 // file is one that is being parsed.
 type file struct {
 	parser *Parser
@@ -164,7 +160,7 @@ func (f *file) metadata(n *yaml.Node) map[string]any {
 		if key == "public-keys" {
 			value = keyLines(value)
 		}
-		if value != nil || !slices.Contains(metadataKeys, key) {
+		if value != nil || !metadata.IsMetaDataKey(key) {
 			values[key] = value
 		}
 	}
@@ -174,10 +170,10 @@ func (f *file) metadata(n *yaml.Node) map[string]any {
 // spelling returns a metadata key as cloud-init has it. What looks like a slip of the pen is reported, unless the
 // key is in quotes.
 func (f *file) spelling(e yaml11.Entry) string {
-	if slices.Contains(metadataKeys, e.Key) {
+	if metadata.IsMetaDataKey(e.Key) {
 		return e.Key
 	}
-	meant, distance := nearest.Word(e.Key, metadataKeys)
+	meant, distance := nearest.Word(e.Key, metadata.MetaDataKeys())
 	if strings.ReplaceAll(e.Key, "_", "-") == meant {
 		return meant
 	}
@@ -292,7 +288,7 @@ func isText(path string) bool {
 	key, below, _ := strings.Cut(rest, ".")
 	switch area {
 	case "metadata":
-		return slices.Contains(metadataKeys, key)
+		return metadata.IsMetaDataKey(key)
 	case "network":
 		switch rest[strings.LastIndexByte(rest, '.')+1:] {
 		case "mac-address", "mac_address", "macaddress":

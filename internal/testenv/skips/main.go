@@ -13,7 +13,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -94,6 +96,9 @@ func report(w io.Writer, events io.Reader, allowed []skip) error {
 		case "build-fail":
 			failed = append(failed, e.ImportPath)
 		case "fail":
+			if e.Test == "" { // tests that have not ended say why: one of them panicked, or took too long
+				printUnended(w, output, e.Package)
+			}
 			fmt.Fprint(w, output[key])
 			failed = append(failed, name)
 			delete(output, key)
@@ -121,6 +126,16 @@ func report(w io.Writer, events io.Reader, allowed []skip) error {
 		return fmt.Errorf("%d failed%s\n%d skipped, and not allowed to%s", len(failed), items(failed), len(refused), items(refused))
 	}
 	return nil
+}
+
+// printUnended prints what the tests of a package said that are in output still, in their names' order.
+func printUnended(w io.Writer, output map[[2]string]string, pkg string) {
+	for _, key := range slices.SortedFunc(maps.Keys(output), func(a, b [2]string) int { return strings.Compare(a[1], b[1]) }) {
+		if key[0] == pkg {
+			fmt.Fprint(w, output[key])
+			delete(output, key)
+		}
+	}
 }
 
 func items(names []string) string {

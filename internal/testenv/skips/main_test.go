@@ -36,6 +36,15 @@ net TestMany/one needs the world
 			"why\nFAIL\tm/net\n", "m/net TestA",
 		},
 		{
+			"no end",
+			`{"Action":"output","Package":"m/net","Test":"TestB","Output":"panic: test timed out\n"}
+			{"Action":"output","Package":"m/net","Test":"TestA","Output":"=== RUN TestA\n"}
+			{"Action":"output","Package":"m/other","Test":"TestC","Output":"noise\n"}
+			{"Action":"output","Package":"m/net","Output":"FAIL\tm/net\n"}
+			{"Action":"fail","Package":"m/net"}`,
+			"FAIL\tm/net\n=== RUN TestA\npanic: test timed out\n", "1 failed:\n  m/net",
+		},
+		{
 			"build",
 			`{"Action":"build-output","ImportPath":"m/net","Output":"net.go:1: no\n"}
 			{"Action":"build-fail","ImportPath":"m/net"}`,

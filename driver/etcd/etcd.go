@@ -204,10 +204,28 @@ func (d *Driver) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.connected != nil {
-		_ = d.connected.Close() // it says that its context is over, which is the point
+		end(d.connected)
 		d.connected = nil
 	}
 	return nil
+}
+
+// endTimeout is far more than etcd's client takes to end.
+const endTimeout = 2 * time.Second
+
+// end closes client. If a watch is refused at this very moment, the client's goroutines wait for each other for ever
+// (client/v3 3.7: watchGRPCStream.run does not know of a refused one any more); they are left behind then, without a connection.
+func end(client *clientv3.Client) {
+	ended := make(chan struct{})
+	go func() {
+		_ = client.Close() // it says that its context is over, which is the point
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(endTimeout):
+		_ = client.ActiveConnection().Close()
+	}
 }
 
 // Find returns the document under the VM's UUID, else under its name.

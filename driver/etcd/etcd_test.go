@@ -56,6 +56,7 @@ func start(t *testing.T, size int) *cluster {
 		config.Name = fmt.Sprintf("member%d", i)
 		config.Dir = t.TempDir()
 		config.UnsafeNoFsync = true
+		config.BcryptCost = 4 // the least; with the race detector a password takes a second else
 		config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 		client, peer := freeURL(t), freeURL(t)
 		config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
@@ -270,6 +271,21 @@ func testLogin(t *testing.T, c *cluster) {
 	d := open(t, etcd.Config{Endpoints: c.endpoints, Prefix: "/login/"})
 	if _, err := d.Find(t.Context(), metadata.VM{Name: "web1"}); err == nil || errors.Is(err, metadata.ErrNotFound) || errors.Is(err, metadata.ErrDenied) {
 		t.Errorf("without login: %v", err)
+	}
+	testCloseWhenRefused(t, c)
+}
+
+// Close comes back, also at the moment at which etcd refuses us a watch, when its client may wait for itself for ever.
+func testCloseWhenRefused(t *testing.T, c *cluster) {
+	for i := range 200 {
+		d, err := etcd.New(etcd.Config{Endpoints: c.endpoints, Prefix: "/login/"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range i % 5 {
+			userData(t, d, metadata.VM{Name: "web1"})
+		}
+		d.Close()
 	}
 }
 

@@ -103,6 +103,9 @@ func (d *Driver) follow() {
 	}
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(d.ctx))
 	defer cancel()
+	if !d.mayRead(ctx, client) { // to be refused a watch has its dangers: see end
+		return
+	}
 	changes := client.Watch(ctx, d.config.Prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
@@ -123,4 +126,12 @@ func (d *Driver) follow() {
 			}
 		}
 	}
+}
+
+// mayRead reports whether etcd lets us read, and thus watch, what is under the prefix.
+func (d *Driver) mayRead(ctx context.Context, client *clientv3.Client) bool {
+	ctx, cancel := context.WithTimeout(ctx, d.config.Timeout)
+	defer cancel()
+	_, err := client.Get(ctx, d.config.Prefix, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+	return err == nil
 }

@@ -32,7 +32,7 @@ const (
 	maxBuffer = 1 << 20
 	// usualIndent is what the lines of a text begin with in a file, and is not kept.
 	usualIndent = 2
-	// maxReads is how often a file that changes while it is read is tried.
+	// maxReads is how often a file that changes while it is read is tried, and a directory that changes during a look-up.
 	maxReads = 3
 )
 
@@ -361,7 +361,7 @@ func (s source) read(buffer []byte) ([]byte, fs.FileInfo, error) {
 func (s source) readOnce(buffer []byte) ([]byte, fs.FileInfo, error) {
 	f, err := s.root.OpenFile(s.name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // the open of a FIFO would wait for its writer
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("file: %s was removed just now", filepath.Join(s.driver.directory, s.name))
+		return nil, nil, fmt.Errorf("file: %s was removed just now: %w", filepath.Join(s.driver.directory, s.name), fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, nil, s.driver.fileError(s.name, err)

@@ -120,21 +120,55 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 			return inst, nil
 		}
 	}
-	directory, _ := stampAt(d.directory)
+	for tried := 1; ; tried++ {
+		inst, stands, err := d.findOnce(ctx, vm)
+		if stands || tried == maxReads || ctx.Err() != nil {
+			return inst, err
+		}
+	}
+}
+
+// findOnce is find; what it found stands if the directory was the same all the while. Where one set of files gives way to
+// another, names may be missing that are in both.
+func (d *Driver) findOnce(ctx context.Context, vm metadata.VM) (inst *metadata.Instance, stands bool, err error) {
 	root, err := d.open()
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	defer root.Close()
-	names := fileNames(vm)
-	own, err := d.first(ctx, root, directory, names)
+	l := &lookUp{driver: d, root: root}
+	l.directory = l.stamp()
+	inst, err = l.find(ctx, vm)
+	return inst, !l.gone && l.stamp() == l.directory, err
+}
+
+// lookUp is one search in the directory.
+type lookUp struct {
+	driver    *Driver
+	root      *os.Root
+	directory stamp // the root's, from before its files were looked for
+	gone      bool  // a name is there, and leads nowhere
+}
+
+// stamp returns the root's, which need not be that of what is at the directory's path.
+func (l *lookUp) stamp() stamp {
+	info, err := l.root.Stat(".")
+	if err != nil {
+		return stamp{}
+	}
+	return stampOf(info)
+}
+
+func (l *lookUp) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+	d, names := l.driver, fileNames(vm)
+	own, err := l.first(ctx, names)
 	switch {
 	case err != nil:
 		return nil, err
 	case own != nil || d.config.DefaultsForAll:
-		inst, defaults, err := d.complete(ctx, root, directory, vm, own.instance())
-		if err == nil {
-			d.remember(vm, directory, own, defaults, inst)
+		inst, defaults, err := l.complete(ctx, vm, own.instance())
+		if err == nil && !l.gone {
+			d.remember(vm, l.directory, own, defaults, inst)
 		}
 		return inst, err
 	case len(names) == 0:
@@ -143,29 +177,46 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	return nil, fmt.Errorf("file: none of %q in %s: %w", names, d.directory, metadata.ErrNotFound)
 }
 
-// first returns what is in the first of the files that is there; nil if none is. The directory's stamp was taken before.
-func (d *Driver) first(ctx context.Context, root *os.Root, directory stamp, names []string) (*read, error) {
-	names, listed := d.listing.filter(root, d.directory, directory, names, d.cache.now())
+// first returns what is in the first of the files that is there; nil if none is.
+func (l *lookUp) first(ctx context.Context, names []string) (*read, error) {
+	d := l.driver
+	names, listed := d.listing.filter(l.root, d.directory, l.directory, names, d.cache.now())
 	for _, name := range names {
-		if listed && !d.cache.has(name) {
-			return d.cache.get(ctx, source{d, root, name}, nil)
+		var info fs.FileInfo
+		if !listed || d.cache.has(name) {
+			var err error
+			info, err = l.stat(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, d.fileError(name, err)
+			}
 		}
-		info, err := root.Stat(name)
+		r, err := d.cache.get(ctx, source{d, l.root, name}, info)
 		if errors.Is(err, fs.ErrNotExist) {
+			l.gone = true
 			continue
 		}
-		if err != nil {
-			return nil, d.fileError(name, err)
-		}
-		return d.cache.get(ctx, source{d, root, name}, info)
+		return r, err
 	}
 	return nil, nil
 }
 
+func (l *lookUp) stat(name string) (fs.FileInfo, error) {
+	info, err := l.root.Lstat(name)
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		info, err = l.root.Stat(name)
+		l.gone = l.gone || errors.Is(err, fs.ErrNotExist)
+	}
+	return info, err
+}
+
 // complete puts the defaults below a VM's data, which may be nil, and fills in the templates. It also returns what it
 // read of the defaults, nil if there are none.
-func (d *Driver) complete(ctx context.Context, root *os.Root, directory stamp, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, *read, error) {
-	defaults, err := d.first(ctx, root, directory, defaultsNames())
+func (l *lookUp) complete(ctx context.Context, vm metadata.VM, own *metadata.Instance) (*metadata.Instance, *read, error) {
+	d := l.driver
+	defaults, err := l.first(ctx, defaultsNames())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -47,7 +47,7 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 			}
 			entry := metadata.Entry{Key: file.Name(), VM: vm}
 			if entry.Instance, err = d.load(source{d, root, file.Name()}, there); err == nil {
-				entry.Instance, _, err = d.complete(ctx, root, stamp{}, standIn(vm), entry.Instance)
+				entry.Instance, _, err = (&lookUp{driver: d, root: root}).complete(ctx, standIn(vm), entry.Instance)
 			}
 			if !yield(entry, err) {
 				return

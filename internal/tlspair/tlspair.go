@@ -34,7 +34,8 @@ type Pair struct {
 
 	mu        sync.Mutex
 	current   *tls.Certificate
-	stamps    [2]stamp
+	stamps    [2]stamp // of current's files
+	failed    string   // why what the files hold now can't be used, as onChange was told
 	nextCheck time.Time
 }
 
@@ -45,8 +46,8 @@ type stamp struct {
 }
 
 // Load reads a pair. When the files have changed, they are read again before the next connection that is begun after a
-// second; the former pair stays in use as long as the new one can't be read. onChange, if not nil, is told of either,
-// with nil or the error.
+// second; the former pair stays in use as long as the new one can't be read, which is tried again and again. onChange, if
+// not nil, is told of either, with nil or the error, once as long as that is the same.
 func Load(certFile, keyFile string, onChange func(error)) (*Pair, error) {
 	p := &Pair{certFile: certFile, keyFile: keyFile, onChange: onChange}
 	if p.onChange == nil {
@@ -93,17 +94,21 @@ func (p *Pair) certificate() *tls.Certificate {
 	p.nextCheck = now.Add(checkEvery)
 	stamps, err := p.stat()
 	if err == nil && stamps == p.stamps {
+		p.failed = ""
 		return p.current
 	}
 	var pair *tls.Certificate
 	if err == nil {
-		p.stamps = stamps
 		pair, err = p.read()
 	}
-	if err == nil {
-		p.current = pair
+	switch {
+	case err == nil:
+		p.current, p.stamps, p.failed = pair, stamps, ""
+		p.onChange(nil)
+	case err.Error() != p.failed:
+		p.failed = err.Error()
+		p.onChange(err)
 	}
-	p.onChange(err)
 	return p.current
 }
 

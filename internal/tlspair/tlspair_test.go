@@ -129,6 +129,48 @@ func TestPairIsReadAgain(t *testing.T) {
 	})
 }
 
+// TestANewPairMayBecomeReadableLater has a key that the server may read only a while after it came: who hands it over
+// changes its owner or mode last, which shows in neither its size nor its time.
+func TestANewPairMayBecomeReadableLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cert, key := create(t, t.TempDir(), tlspair.ECDSA, "one")
+		var changes []error
+		p, err := tlspair.Load(cert, key, func(err error) { changes = append(changes, err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		newCert, newKey := create(t, t.TempDir(), tlspair.ECDSA, "two")
+		hidden := newKey + ".hidden"
+		for _, step := range [][2]string{{newKey, hidden}, {newCert, cert}} {
+			if err := os.Rename(step[0], step[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// A file of the same size and time stands in for one without permission, which root could read.
+		info, err := os.Stat(hidden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stand := make([]byte, info.Size())
+		if err := errors.Join(os.WriteFile(key, stand, 0o600), os.Chtimes(key, info.ModTime(), info.ModTime())); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			time.Sleep(2 * time.Second)
+			if p.Name() != "one" || len(changes) != 1 || changes[0] == nil {
+				t.Errorf("while the key can't be read: %s, changes %v", p.Name(), changes)
+			}
+		}
+		if err := os.Rename(hidden, key); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if p.Name() != "two" || len(changes) != 2 || changes[1] != nil {
+			t.Errorf("when it can: %s, changes %v", p.Name(), changes)
+		}
+	})
+}
+
 func TestClientsCanBeAskedForACertificate(t *testing.T) {
 	cert, key := create(t, t.TempDir(), tlspair.ECDSA, "vspc.example.com")
 	p, err := tlspair.Load(cert, key, nil)

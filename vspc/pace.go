@@ -2,8 +2,9 @@ package vspc
 
 import "time"
 
-// longestRest bounds how long a connection is not read at once. A command waits for it, and for all that stands before it:
-// a flood must not keep its VM from migrating, so that readSize comes through in that time, whatever the rate.
+// longestRest bounds how long a connection is not read for readSize bytes. A command waits for it, and for all that stands
+// before it: a flood must not keep its VM from migrating, so that readSize comes through in that time, whatever the rate and
+// however much is read at once.
 const longestRest = 50 * time.Millisecond
 
 // pace keeps a connection to a rate: one that never stops must not take the processor from the others.
@@ -22,6 +23,7 @@ func (p *pace) rest(n, rate int) {
 	p.ahead, p.at = max(0, p.ahead-int(min(allowed, float64(p.ahead)))), now
 	p.ahead = min(p.ahead+n, 2*rate) // a flood that is over is not held against its port for long
 	if over := p.ahead - rate; over > 0 {
-		time.Sleep(min(longestRest, time.Duration(over)*time.Second/time.Duration(rate)))
+		longest := longestRest * time.Duration(min(n, readSize)) / readSize
+		time.Sleep(min(longest, time.Duration(over)*time.Second/time.Duration(rate)))
 	}
 }

@@ -43,3 +43,25 @@ func TestPace(t *testing.T) {
 		}
 	})
 }
+
+// TestAFloodIsReadHoweverLittleAtOnce checks that what a flood has sent ahead of a command is read in time: with TLS less is
+// read at once.
+func TestAFloodIsReadHoweverLittleAtOnce(t *testing.T) {
+	const rate = 32 << 10
+	for _, each := range []int{64, blockingReadSize, readSize} {
+		synctest.Test(t, func(t *testing.T) {
+			var p pace
+			flood := func(bytes int) time.Duration {
+				start := time.Now()
+				for n := 0; n < bytes; n += each {
+					p.rest(each, rate)
+				}
+				return time.Since(start)
+			}
+			flood(10 * rate)
+			if took := flood(readSize); took > longestRest {
+				t.Errorf("%d bytes at once: it takes %v to read %d", each, took, readSize)
+			}
+		})
+	}
+}

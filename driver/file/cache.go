@@ -275,14 +275,16 @@ func (c *cache) remember(vm metadata.VM, f *found) {
 		return // dropped meanwhile
 	}
 	former := c.found[vm]
+	var beside *entry // former's
 	if former != nil {
+		beside = former.entry
 		c.drop(former)
 	}
-	if former == nil || former.entry != f.entry {
+	if beside != f.entry {
 		f.entry.found = append(f.entry.found, vm)
 	}
-	if former != nil && former.entry != f.entry {
-		former.entry.found = slices.DeleteFunc(former.entry.found, func(other metadata.VM) bool { return other == vm })
+	if beside != nil && beside != f.entry {
+		beside.found = slices.DeleteFunc(beside.found, func(other metadata.VM) bool { return other == vm })
 	}
 	c.bill(f, f.cost)
 	c.found[vm] = f
@@ -305,10 +307,11 @@ func (c *cache) forget(e *entry) {
 	e.found = nil
 }
 
-// drop is for an f that is remembered no longer. c.mu is held.
+// drop is for an f that is remembered no longer. Whoever keeps it keeps no file's data by it. c.mu is held.
 func (c *cache) drop(f *found) {
 	c.bill(f, -f.cost)
 	f.inst.Store(nil)
+	f.entry = nil
 }
 
 // bill adds cost to what f's entry costs. c.mu is held.
@@ -325,7 +328,7 @@ func (c *cache) clear() {
 		e.texts = nil
 	}
 	for _, f := range c.found {
-		f.inst.Store(nil)
+		c.drop(f)
 	}
 	clear(c.entries)
 	clear(c.found)

@@ -18,7 +18,7 @@ type found struct {
 	local     bool                              // on file systems that answer at once
 	directory stamp
 	files     [2]stampedFile // the VM's own, and the defaults; no path where there was none
-	entry     *entry         // whose place in the cache it shares
+	entry     *entry         // whose place in the cache it shares; nil once the cache has dropped it, which guards it
 	cost      int64          // in bytes, beside the entry's own
 }
 

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"vmw-cloudinit-metadata/metadata"
 )
@@ -367,6 +369,41 @@ func TestARecollectionEnds(t *testing.T) {
 			if r.Instance() != nil {
 				t.Error("it still has its instance")
 			}
+		})
+	}
+}
+
+// TestARecollectionKeepsNoInstance has a guest that keeps what it was answered from for weeks: the cache's limit is one on
+// what there is of the files, not only on what the cache has of it.
+func TestARecollectionKeepsNoInstance(t *testing.T) {
+	vm := metadata.VM{Name: "web0"}
+	for name, end := range map[string]func(t *testing.T, driver *Driver){
+		"when it makes room": func(_ *testing.T, driver *Driver) {
+			driver.cache.limit = 0
+			driver.cache.shrink()
+			driver.cache.shrink()
+		},
+		"when its file is another": func(t *testing.T, driver *Driver) {
+			put(t, driver.directory, "web0.yaml", "metadata: {region: south}")
+			if _, err := driver.Find(t.Context(), vm); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"with the driver": func(_ *testing.T, driver *Driver) { driver.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			driver := settledDriver(t, Config{Directory: writeFiles(t, 1)})
+			inst, err := driver.Find(t.Context(), vm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept, instance := driver.Recall(vm), weak.Make(inst)
+			end(t, driver)
+			runtime.GC()
+			if instance.Value() != nil {
+				t.Error("the instance is kept by whoever keeps its recollection")
+			}
+			runtime.KeepAlive(kept)
 		})
 	}
 }

@@ -59,6 +59,7 @@ func TestQuietBoundsAKey(t *testing.T) {
 
 // TestRenderingsTakeTurns has more renderings than there is room for.
 func TestRenderingsTakeTurns(t *testing.T) {
+	const userData = 1
 	vm := metadata.VM{Name: "web"}
 	instances := []*metadata.Instance{
 		{UserData: bytes.Repeat([]byte("1"), 1000)}, {UserData: bytes.Repeat([]byte("2"), 1000)}, {UserData: bytes.Repeat([]byte("3"), 1000)},
@@ -85,7 +86,7 @@ func TestRenderingsTakeTurns(t *testing.T) {
 	gone := 0
 	for _, r := range held {
 		kept := rs.byKey[r.instance] == r
-		if kept != (r.frames.Load() != nil) {
+		if kept != (r.frames.Load() != nil) || kept != (r.shared[userData] != nil) {
 			t.Error("what had to make room is kept by whoever holds its rendering")
 		}
 		if !kept {

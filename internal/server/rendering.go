@@ -32,7 +32,7 @@ type rendering struct {
 	vm       metadata.VM
 	instance weak.Pointer[metadata.Instance] // a rendering does not keep it
 	frames   atomic.Pointer[frames]          // nil once they had to make room: guests may keep the rest
-	shared   [4]*dedupe.Document             // those of frames that may be other VMs' too
+	shared   [4]*dedupe.Document             // those of frames that may be other VMs' too; nil as well then
 	size     int                             // of the other frames
 }
 
@@ -183,7 +183,7 @@ func (rs *renderings) charge(r *rendering) {
 	}
 }
 
-// release is for an r that is kept no longer. rs.mu is held.
+// release is for an r that is kept no longer, and leaves nothing to those that hold it. rs.mu is held.
 func (rs *renderings) release(r *rendering) {
 	r.frames.Store(nil)
 	rs.size -= r.size
@@ -191,6 +191,7 @@ func (rs *renderings) release(r *rendering) {
 		if d != nil && rs.shared[i].Release(d) > 0 {
 			rs.size -= len(d.Made)
 		}
+		r.shared[i] = nil
 	}
 }
 

@@ -153,6 +153,12 @@ func changed(before, after []config.Setting) string {
 	return ""
 }
 
+// leaving are services that were replaced, and are closed at a time.
+type leaving struct {
+	at            time.Time
+	closeServices func()
+}
+
 // reloadOnSignal reloads the configuration at each SIGHUP. The function that it returns ends that, and closes the drivers: those of
 // closeServices, or of what came after them.
 func (c *configuration) reloadOnSignal(s *server.Server, closeServices func(), log *slog.Logger) (stop func()) {
@@ -160,33 +166,43 @@ func (c *configuration) reloadOnSignal(s *server.Server, closeServices func(), l
 	signal.Notify(signals, syscall.SIGHUP)
 	go func() {
 		defer close(gone)
-		former := map[*time.Timer]func(){}
-		for {
-			select {
-			case <-signals:
-			case <-done:
-				for timer, closeFormer := range former {
-					if timer.Stop() {
-						closeFormer()
-					}
-				}
-				closeServices()
-				return
-			}
-			closeNew, err := c.reload(s, log)
-			if err != nil {
-				log.Error("the configuration is not taken over; the former one stays", "error", err)
-				continue
-			}
-			former[time.AfterFunc(drainTime, closeServices)] = closeServices
-			closeServices = closeNew
-			log.Info("the configuration is taken over", "file", c.path)
-		}
+		c.reloadAt(signals, done, s, closeServices, log)
 	}()
 	return func() {
 		signal.Stop(signals)
 		close(done)
 		<-gone
+	}
+}
+
+func (c *configuration) reloadAt(signals <-chan os.Signal, done <-chan struct{}, s *server.Server, closeServices func(), log *slog.Logger) {
+	var former []leaving
+	for {
+		var due <-chan time.Time
+		if len(former) > 0 {
+			due = time.After(time.Until(former[0].at))
+		}
+		select {
+		case <-signals:
+		case <-due:
+			go former[0].closeServices()
+			former = slices.Delete(former, 0, 1)
+			continue
+		case <-done:
+			for _, f := range former {
+				f.closeServices()
+			}
+			closeServices()
+			return
+		}
+		closeNew, err := c.reload(s, log)
+		if err != nil {
+			log.Error("the configuration is not taken over; the former one stays", "error", err)
+			continue
+		}
+		former = append(former, leaving{time.Now().Add(drainTime), closeServices})
+		closeServices = closeNew
+		log.Info("the configuration is taken over", "file", c.path)
 	}
 }
 

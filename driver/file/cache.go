@@ -330,8 +330,7 @@ func (c *cache) clear() {
 	for _, f := range c.found {
 		c.drop(f)
 	}
-	clear(c.entries)
-	clear(c.found)
+	c.entries, c.found = map[string]*entry{}, map[metadata.VM]*found{} // cleared, they would keep their size
 	c.recent.Init()
 	c.size = 0
 }

@@ -72,6 +72,7 @@ func (d *Driver) Close() error {
 	d.closed.Store(true)
 	d.workers.Close()
 	d.cache.clear()
+	d.listing.forget()
 	return nil
 }
 

@@ -46,6 +46,13 @@ func (l *listing) filter(root *os.Root, path string, directory stamp, names []st
 	return there, true
 }
 
+// forget drops what is listed.
+func (l *listing) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.of, l.names = stamp{}, nil
+}
+
 // isOf reports whether the directory with a stamp is listed, and so on a file system of this machine's own.
 func (l *listing) isOf(directory stamp) bool {
 	l.mu.Lock()

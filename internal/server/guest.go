@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+	"weak"
 
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/packet"
@@ -34,7 +35,7 @@ const (
 
 // answers are a guest's, as long as nothing of what they rest on changes.
 type answers struct {
-	services  *map[string]metadata.Driver // the server's, when the driver was asked
+	services  weak.Pointer[map[string]metadata.Driver] // the server's, when the driver was asked; not kept, with all they know
 	vm        metadata.VM
 	known     metadata.Recollection
 	rendering *rendering
@@ -181,7 +182,7 @@ func (g *guest) ready(r request) (frame []byte) {
 // recall returns the guest's answers if they are known, and still right.
 func (g *guest) recall() *frames {
 	services, vm := g.server.services.Load(), g.vm()
-	if last := g.last; last != nil && last.services == services && last.vm == vm && last.known.Instance() != nil {
+	if last := g.last; last != nil && last.services.Value() == services && last.vm == vm && last.known.Instance() != nil {
 		if ready := last.rendering.frames.Load(); ready != nil {
 			return ready
 		}
@@ -203,7 +204,7 @@ func (g *guest) recall() *frames {
 	if rendering == nil {
 		return nil
 	}
-	g.last = &answers{services, vm, known, rendering}
+	g.last = &answers{weak.Make(services), vm, known, rendering}
 	return rendering.frames.Load()
 }
 

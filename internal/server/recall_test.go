@@ -2,8 +2,10 @@ package server_test
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"testing"
+	"weak"
 
 	"vmw-cloudinit-metadata/internal/server"
 	"vmw-cloudinit-metadata/metadata"
@@ -97,4 +99,29 @@ func TestWhatIsRememberedHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("when the VM has its name again", "second web", second, 2)
+}
+
+// TestFormerServicesAreLetGoOf has a guest that was answered from services which are replaced then, and asks no more.
+func TestFormerServicesAreLetGoOf(t *testing.T) {
+	memory := new([1 << 20]byte)
+	other := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) {
+		return &metadata.Instance{UserData: memory[:]}, nil
+	})
+	s, address, _ := start(t, server.Config{Services: []server.Service{{URI: uri, Driver: &remembering{word: "a"}}, {URI: "other", Driver: other}}})
+	h, former := boot(t, address, "web"), weak.Make(memory)
+	for range 2 {
+		if frame := ask(t, h, "!!REQUEST_USERDATA#\n"); string(frame.Data) != "a web" {
+			t.Fatalf("%s %q", frame.Code, frame.Data)
+		}
+	}
+	if err := s.SetServices([]server.Service{{URI: uri, Driver: &remembering{word: "b"}}}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool {
+		runtime.GC()
+		return former.Value() == nil
+	})
+	if frame := ask(t, h, "!!REQUEST_USERDATA#\n"); string(frame.Data) != "b web" {
+		t.Errorf("%s %q", frame.Code, frame.Data)
+	}
 }

@@ -134,6 +134,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.SetServices(cfg.Services); err != nil {
 		return nil, err
 	}
+	s.cfg.Services = nil // what replaces them is all that counts
 	s.concentrator = vspc.NewConcentrator(vspc.Config{
 		Admit:           s.admit,
 		Open:            s.open,

@@ -14,6 +14,7 @@ import (
 	"vmw-cloudinit-metadata/driver/file"
 	"vmw-cloudinit-metadata/driver/http"
 	"vmw-cloudinit-metadata/driver/postgres"
+	"vmw-cloudinit-metadata/internal/server"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/metadata/layer"
 	"vmw-cloudinit-metadata/metadata/resilient"
@@ -108,13 +109,17 @@ func openSources(sources []source, log *slog.Logger, place func(index int, err e
 	return layer.New(layers...), closeAll, nil
 }
 
-// patience is added to a driver's own limit: its error, which says more, should come first.
-const patience = time.Second
+const (
+	// patience is added to a driver's own limit: its error, which says more, should come first.
+	patience = time.Second
+	// longestCall leaves time to give out what was found before, while the request still waits for it.
+	longestCall = server.DefaultRequestTimeout - patience
+)
 
 // patient puts the memory for outages around a driver that asks somebody else.
 func patient(driver metadata.Driver, timeout, stale time.Duration, log *slog.Logger) metadata.Driver {
 	wrapped := resilient.New(driver, resilient.Config{
-		Timeout:      timeout + patience,
+		Timeout:      min(timeout+patience, longestCall),
 		StaleIfError: stale,
 		Stale: func(vm metadata.VM, age time.Duration, err error) {
 			log.Warn("the driver failed; what it found before is given out", "vm", vm.String(), "age", age.Round(time.Second), "error", err)

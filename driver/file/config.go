@@ -17,7 +17,7 @@ const DefaultCacheBytes = 256 << 20
 
 // Config says where the files are. Only Directory is required.
 type Config struct {
-	// Directory holds a file for each VM. Links in it are followed as long as they stay in it.
+	// Directory holds a file for each VM. Links in it are followed as long as they are relative and stay in it.
 	Directory string `json:"directory"`
 	// CacheBytes bounds the memory for files that have been read, roughly. 0 means DefaultCacheBytes; -1 means that
 	// no file is kept.

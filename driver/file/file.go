@@ -260,7 +260,7 @@ func (d *Driver) fileError(name string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		e.Problem = "can't be read: permission denied; the server runs as " + userName()
 	case isLinkError(err):
-		e.Problem = "is a link that leads out of the directory, or in a circle: use one that stays in it, or a copy"
+		e.Problem = "is a link that leads out of the directory or in a circle, or an absolute one: use a relative one that stays in it, or a copy"
 	default:
 		return fmt.Errorf("file: %w", err)
 	}

@@ -186,16 +186,21 @@ func TestWhatIsNoFileIsInvalid(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(directory, "directory.yaml"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, target := range map[string]string{"device": "/dev/zero", "outside": "/etc/hostname", "parent": "../../etc/hostname", "circle": "circle.yaml"} {
+	for name, target := range map[string]string{
+		"device": "/dev/zero", "outside": "/etc/hostname", "parent": "../../etc/hostname", "circle": "circle.yaml",
+		"absolute": filepath.Join(directory, "file.yaml"),
+	} {
 		if err := os.Symlink(target, filepath.Join(directory, name+".yaml")); err != nil {
 			t.Fatal(err)
 		}
 	}
+	write(t, filepath.Join(directory, "file.yaml"), "{}")
 	write(t, filepath.Join(directory, "huge.yaml"), "userdata: "+strings.Repeat("a", vmfile.MaxSize))
 	driver := open(t, file.Config{Directory: directory})
 	for name, want := range map[string]string{
 		"fifo": "is not a regular file", "directory": "is not a regular file", "huge": "is larger than 4 MiB",
 		"device": "leads out of the directory", "outside": "leads out of the directory", "parent": "leads out of the directory", "circle": "in a circle",
+		"absolute": "absolute one: use a relative one",
 	} {
 		within(t, func() {
 			_, err := driver.Find(t.Context(), metadata.VM{Name: name})

@@ -5,6 +5,7 @@ package resilient
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"vmw-cloudinit-metadata/internal/lru"
@@ -19,6 +20,9 @@ const (
 	DefaultFailures     = 5
 	DefaultCooldown     = 5 * time.Second
 )
+
+// StaleInterval is how long Config.Stale is told no more of a VM.
+const StaleInterval = 10 * time.Second
 
 // Config says how patient a Driver is. The zero value is a good start.
 type Config struct {
@@ -35,7 +39,8 @@ type Config struct {
 	// Cooldown is the time until one call is tried again, DefaultCooldown if 0.
 	Cooldown time.Duration
 
-	// Stale, if not nil, is called when data that was found age ago is given out because of err.
+	// Stale, if not nil, is called when data that was found age ago is given out because of err; for one VM at most once
+	// in StaleInterval, since a guest can ask without a pause.
 	Stale func(vm metadata.VM, age time.Duration, err error)
 	// Circuit, if not nil, is called when the driver is left alone (open, because of err), and when it works again.
 	Circuit func(open bool, err error)
@@ -50,12 +55,22 @@ type Driver struct {
 	config  Config
 	flights flights
 	breaker breaker
-	last    *lru.Cache[metadata.VM, found]
+	last    *lru.Cache[metadata.VM, *found]
 }
 
 type found struct {
 	instance *metadata.Instance
 	at       time.Time
+	told     atomic.Pointer[time.Time] // when Stale was called last
+}
+
+// tell says whether Stale may be called.
+func (f *found) tell() bool {
+	now, told := time.Now(), f.told.Load()
+	if told != nil && now.Sub(*told) < StaleInterval {
+		return false
+	}
+	return f.told.CompareAndSwap(told, &now)
 }
 
 // New returns a Driver around driver.
@@ -69,7 +84,7 @@ func New(driver metadata.Driver, config Config) *Driver {
 		config:  config,
 		flights: flights{driver: driver, timeout: config.Timeout, calls: map[metadata.VM]*call{}},
 		breaker: breaker{failures: config.Failures, cooldown: config.Cooldown, changed: config.Circuit, failing: map[metadata.VM]struct{}{}},
-		last:    lru.New[metadata.VM, found](config.CacheBytes),
+		last:    lru.New[metadata.VM, *found](config.CacheBytes),
 	}
 }
 
@@ -88,7 +103,7 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	}
 	if last, ok := d.last.Get(vm); ok {
 		if age := time.Since(last.at); age <= d.config.StaleIfError {
-			if d.config.Stale != nil {
+			if d.config.Stale != nil && last.tell() {
 				d.config.Stale(vm, age, err)
 			}
 			return last.instance, nil
@@ -111,7 +126,7 @@ func (d *Driver) guarded(ctx context.Context, vm metadata.VM) (*metadata.Instanc
 
 func (d *Driver) keep(vm metadata.VM, instance *metadata.Instance) {
 	if d.config.StaleIfError > 0 {
-		d.last.Put(vm, found{instance, time.Now()}, size(instance))
+		d.last.Put(vm, &found{instance: instance, at: time.Now()}, size(instance))
 	}
 }
 

@@ -244,6 +244,29 @@ func TestLastGood(t *testing.T) {
 	})
 }
 
+// TestAnOutageIsToldOfNowAndThen has a guest that asks without a pause.
+func TestAnOutageIsToldOfNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver, told := &script{instance: data}, map[metadata.VM]int{}
+		d := resilient.New(driver, resilient.Config{Stale: func(vm metadata.VM, _ time.Duration, _ error) { told[vm]++ }})
+		for _, vm := range []metadata.VM{web, db} {
+			if _, err := d.Find(t.Context(), vm); err != nil {
+				t.Fatal(err)
+			}
+		}
+		driver.instance, driver.err = nil, errIO
+		for range 1000 {
+			if got, err := d.Find(t.Context(), web); got != data {
+				t.Fatal(err)
+			}
+			time.Sleep(resilient.StaleInterval / 500)
+		}
+		if _, err := d.Find(t.Context(), db); err != nil || told[web] != 2 || told[db] != 1 {
+			t.Errorf("%v; the hook was called %d times for a VM in %v, and %d times for another", err, told[web], 2*resilient.StaleInterval, told[db])
+		}
+	})
+}
+
 func TestNoLastGood(t *testing.T) {
 	driver := &script{instance: data}
 	d := resilient.New(driver, resilient.Config{StaleIfError: -1})

@@ -138,9 +138,12 @@ func (d *Driver) findOnce(ctx context.Context, vm metadata.VM) (inst *metadata.I
 	}
 	defer root.Close()
 	l := &lookUp{driver: d, root: root}
-	l.directory = l.stamp()
+	if l.directory, err = l.stamp(); err != nil {
+		return nil, true, d.directoryError(err)
+	}
 	inst, err = l.find(ctx, vm)
-	return inst, !l.gone && l.stamp() == l.directory, err
+	now, unknown := l.stamp()
+	return inst, !l.gone && unknown == nil && now == l.directory, err
 }
 
 // lookUp is one search in the directory.
@@ -152,12 +155,12 @@ type lookUp struct {
 }
 
 // stamp returns the root's, which need not be that of what is at the directory's path.
-func (l *lookUp) stamp() stamp {
+func (l *lookUp) stamp() (stamp, error) {
 	info, err := l.root.Stat(".")
 	if err != nil {
-		return stamp{}
+		return stamp{}, err
 	}
-	return stampOf(info)
+	return stampOf(info), nil
 }
 
 func (l *lookUp) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
@@ -242,15 +245,21 @@ func (l *lookUp) complete(ctx context.Context, vm metadata.VM, own *metadata.Ins
 // is then seen without further ado.
 func (d *Driver) open() (*os.Root, error) {
 	root, err := os.OpenRoot(d.directory)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("file: there is no directory %s", d.directory)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("file: directory %s can't be read: permission denied; the server runs as %s", d.directory, userName())
-	case err != nil:
-		return nil, fmt.Errorf("file: %w", err)
+	if err != nil {
+		return nil, d.directoryError(err)
 	}
 	return root, nil
+}
+
+// directoryError is for a directory that can't be opened, or not be searched.
+func (d *Driver) directoryError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("file: there is no directory %s", d.directory)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("file: directory %s can't be read: permission denied; the server runs as %s, which needs r and x on it", d.directory, userName())
+	}
+	return fmt.Errorf("file: %w", err)
 }
 
 // fileError is for a VM's file that is there and can't be had. Input and output errors may pass; all others stay.

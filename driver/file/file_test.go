@@ -235,6 +235,36 @@ func TestFileWithoutPermission(t *testing.T) {
 	}
 }
 
+// TestDirectoryWithoutPermission has one that can't be opened, and one that can be listed, and not searched: chmod -R 644
+// leaves such.
+func TestDirectoryWithoutPermission(t *testing.T) {
+	if os.Geteuid() == 0 {
+		asNobody(t)
+		return
+	}
+	directory := t.TempDir()
+	write(t, filepath.Join(directory, "a.yaml"), "metadata: {}")
+	driver := open(t, file.Config{Directory: directory})
+	for _, mode := range []os.FileMode{0, 0o644} {
+		if err := os.Chmod(directory, mode); err != nil {
+			t.Fatal(err)
+		}
+		for _, vm := range []metadata.VM{{Name: "a"}, {Name: "stranger"}} {
+			_, err := driver.Find(t.Context(), vm)
+			if err == nil || errors.Is(err, metadata.ErrInvalid) || errors.Is(err, metadata.ErrNotFound) ||
+				!strings.Contains(err.Error(), "directory "+directory+" can't be read: permission denied; the server runs as user ") {
+				t.Errorf("%v, mode %v: %v; want an error that says try again, and names the directory", vm, mode, err)
+			}
+		}
+	}
+	if err := os.Chmod(directory, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := driver.Find(t.Context(), metadata.VM{Name: "a"}); err != nil {
+		t.Errorf("after the permission was given: %v", err)
+	}
+}
+
 func TestDirectoryGoesAndComesBack(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "vms")
 	if err := os.Mkdir(directory, 0o700); err != nil {

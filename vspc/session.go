@@ -552,7 +552,7 @@ func (s *Session) lost(l *link, err error) {
 		s.mu.Unlock()
 		return
 	}
-	failed := open && m != nil && m.peered // the secret is used, so nobody else can come
+	failed := open && m != nil && m.peered && m.holding // the secret is used, so nobody else can come
 	switch {
 	case s.ending != nil:
 		err = s.ending

@@ -225,6 +225,9 @@ func decode(data []byte) (any, map[string]place, []Problem) {
 	if err != nil {
 		return nil, nil, []Problem{problemOf(err)}
 	}
+	if err := yaml11.CheckPyYAML(root, data); err != nil {
+		return nil, nil, []Problem{problemOf(err)}
+	}
 	if root == nil {
 		return nil, nil, nil
 	}

@@ -61,6 +61,15 @@ func cases() []struct{ text, want string } {
 		{"disable_root: maybe\n", "2:1: disable_root: must be true or false, not text"},
 		{"- a\n", "1:1: must be a mapping"},
 		{"a: [\n", "is not YAML"},
+		{"runcmd:\n- \"a\tb\" # c\td\n- |\n  a:\n  \tb\n- '='\n", ""},
+		{"runcmd:\n- echo a\tb\n", "3:9: has a tab"},
+		{"package_update:\ttrue\n", "2:16: has a tab"},
+		{"runcmd:\n- ü\n-\tb\n", "4:2: has a tab"},
+		{"runcmd: # a\tb\n- 'ü\tb' # c\n- 'ü\tb'\t# c\n- a\tb", "4:8: has a tab"},
+		{"package_update: true\n\t\n", "3:1: has a tab"},
+		{"{\n\t\"package_update\": true\n}\n", "3:1: has a tab"},
+		{"runcmd:\n- [test, a, =, b]\n", "3:13: is = or << alone"},
+		{"final_message: <<\n", "2:16: is = or << alone"},
 		{"a: 1\na: 2\n", "is there twice, first on line 2"},
 	}
 }

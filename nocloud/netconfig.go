@@ -82,7 +82,7 @@ func (n node) version1Subnets() {
 		if kind == "dhcp6" || strings.HasPrefix(kind, "ipv6") {
 			ipv6 = true
 		}
-		f := flat{found: n.found, path: subnet.path, values: subnet.values}
+		f := flat{found: n.found, path: subnet.path, values: oneMask(subnet.values)}
 		addresses := f.addresses()
 		if static && subnet.values["address"] == nil {
 			subnet.add("address", "is missing: a static subnet needs one")
@@ -96,6 +96,28 @@ func (n node) version1Subnets() {
 		subnet.servers("dns_nameservers")
 	})
 	n.mtu("mtu", ipv6)
+}
+
+// oneMask returns a subnet's values as the flat form has them: cloud-init takes a netmask that is a number, and one beside an
+// address whose prefix says the same.
+func oneMask(values map[string]any) map[string]any {
+	mask, _ := values["netmask"].(string)
+	if length, ok := integer(values["netmask"]); ok {
+		mask = strconv.FormatInt(length, 10)
+	}
+	if mask == "" {
+		return values
+	}
+	values = maps.Clone(values)
+	values["netmask"] = mask
+	text, _ := values["address"].(string)
+	if prefix, problem := parsePrefix(text); problem == "" {
+		masked := flat{found: &findings{}}
+		if same, _ := masked.withNetmask(address{}, prefix.Addr(), mask); same.prefix == prefix {
+			delete(values, "netmask")
+		}
+	}
+	return values
 }
 
 func checkVersion2(found *findings, path string, network map[string]any) {

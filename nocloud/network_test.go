@@ -115,6 +115,8 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 1 name twice", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: vlan, name: a}", "f:5:18: network.config.1.name: is there twice: another interface has it"},
 		{"version 1 MAC address", "version: 1\nconfig:\n- {type: physical, name: a, mac_address: 1}", "f:4:31: network.config.0.mac_address: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
 		{"version 1 subnet", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1/24\n    gateway: 10.0.1.1", "f:9:7: network.config.0.subnets.0.gateway: 10.0.1.1 is not in the VM's subnet 10.0.0.0/24"},
+		{"version 1 netmask of another length", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1/24\n    netmask: 255.255.0.0", "f:8:7: network.config.0.subnets.0.address: has its /prefix: remove the netmask"},
+		{"version 1 netmask too long", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1\n    netmask: 33", "f:8:7: network.config.0.subnets.0.address: the length of a prefix is a number from 1 to 32 here"},
 		{"version 1 without address", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static", "f:7:7: network.config.0.subnets.0.address: is missing: a static subnet needs one"},
 		{"version 1 name server", "version: 1\nconfig:\n- type: nameserver\n  address: [a]", "f:5:15: network.config.0.address.0: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
 		{"version 2 key", "version: 2\nethernet: {}", "f:3:3: network.ethernet: is not a key of a network-config of version 2: did you mean ethernets?"},
@@ -165,6 +167,10 @@ config:
   subnets:
   - {type: static, address: 192.0.2.2, netmask: 255.255.255.0, gateway: 192.0.2.1, dns_nameservers: [192.0.2.53], routes: [{network: 10.0.0.0, netmask: 255.0.0.0, gateway: 192.0.2.9}]}
   - {type: static6, address: '2001:db8::2/64'}
+  - {type: static, address: 192.0.2.3, netmask: 24, gateway: 192.0.2.1}
+  - {type: static, address: 192.0.2.4/24, netmask: 255.255.255.0}
+  - {type: static, address: 192.0.2.5/24, netmask: '24'}
+  - {type: static, address: '2001:db8::3/64', netmask: 'ffff:ffff:ffff:ffff::'}
 - {type: bond, name: bond0, bond_interfaces: [eth0], params: {bond-mode: "802.3ad"}, subnets: [{type: ipv6_slaac}]}
 - {type: nameserver, address: [192.0.2.53], search: [example.com]}
 - {type: route, destination: 10.1.0.0/16, gateway: 192.0.2.8}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -21,7 +22,7 @@ const renderHelp = `render prints what a VM would get, with no server and no VM:
 one alone, byte for byte.
 
 With --output, what would be printed goes into a file; without --document, into a folder, as the seed of
-cloud-init's datasource NoCloud.`
+cloud-init's datasource NoCloud. The folder may be there already if it has nothing but such a seed.`
 
 const renderExample = `  vmw-cloudinit-metadata render --name web1 --driver file --driver-opts '{"directory": "/etc/my-vms"}'`
 
@@ -98,6 +99,9 @@ func (f *renderFlags) all(documents map[packet.Document][]byte, stdout io.Writer
 	if f.output == "" {
 		return printDocuments(stdout, documents)
 	}
+	if err := checkSeedFolder(f.output); err != nil {
+		return err
+	}
 	files := make(map[string][]byte)
 	for document, content := range documents {
 		files[string(document)] = content
@@ -107,6 +111,23 @@ func (f *renderFlags) all(documents map[packet.Document][]byte, stdout io.Writer
 	}
 	_, err := seed.Write(f.output, files)
 	return err
+}
+
+// checkSeedFolder refuses a place with something else than a seed: the seed takes the place of all that is there.
+func checkSeedFolder(path string) error {
+	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("--output: %w", err)
+	}
+	for _, entry := range entries {
+		if !packet.Document(entry.Name()).Valid() {
+			return fmt.Errorf("--output: the folder %s has something else in it than a seed (%s): name another, or one that is not there yet", path, entry.Name())
+		}
+	}
+	return nil
 }
 
 // checkedVM returns vm with its UUIDs as drivers know them. It must have a name or a UUID.

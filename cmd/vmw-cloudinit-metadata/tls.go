@@ -104,6 +104,9 @@ certificate by its thumbprint, which goes into the port's proxy URI in vSphere. 
 const tlsInitExample = `  vmw-cloudinit-metadata tls-init --name metadata.example.com --tls-cert server.crt --tls-key server.key
   vmw-cloudinit-metadata run --tls-cert server.crt --tls-key server.key --uri my-metadata …`
 
+// maxDays is a hundred years. A time.Duration holds no three hundred.
+const maxDays = 36500
+
 type tlsInitFlags struct {
 	names             []string
 	certFile, keyFile string
@@ -138,8 +141,8 @@ func (f *tlsInitFlags) run(stdout io.Writer) error {
 		}
 		f.names = []string{name}
 	}
-	if f.valid < 1 {
-		return usageErrorf("--days must be 1 or more")
+	if f.valid < 1 || f.valid > maxDays {
+		return usageErrorf("--days must be from 1 to %d", maxDays)
 	}
 	err := tlspair.Create(f.certFile, f.keyFile, f.names, tlspair.KeyType(f.kind.value), time.Duration(f.valid)*24*time.Hour)
 	if err != nil {

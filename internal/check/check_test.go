@@ -74,6 +74,8 @@ func TestDuplicates(t *testing.T) {
 		"b.yaml", "metadata: {instance-id: x, hostname: wEB}\nnetwork:\n  version: 1\n  config:\n  - {type: physical, name: eth0, mac_address: '00:50:56:aa:bb:cc', subnets: [{type: static, address: '2001:DB8:0::1/64'}]}\n  - {type: nameserver, address: 192.0.2.53}\n",
 		"c.yaml", "network:\n  version: 2\n  ethernets:\n    a: {addresses: [192.0.2.7/24, {2001:db8::1/64: {label: x}}, 'fe80::1/64'], nameservers: {addresses: [192.0.2.53]}, match: {macaddress: '00:50:56:aa:bb:cc'}}\n",
 		"d.yaml", "network: {version: 2, ethernets: {a: {addresses: [192.0.2.8/24, 'fe80::1/64'], nameservers: {addresses: [192.0.2.53]}}}}\n",
+		"e.yaml", "network: {address: [192.0.2.9/24, 'fe80::1/64', '2001:db8::5/64'], mac-address: 00-50-56-aa-bb-dd}\n",
+		"f.yaml", "network:\n  address: 192.0.2.10/24, 2001:db8:0::5/64\n  mac-address: '0050.56AA.BBDD'\n",
 	)
 	expect(t, c,
 		"b.yaml:1:12: error: metadata.instance-id: the instance-id x is also that of a.yaml:1:12",
@@ -82,9 +84,11 @@ func TestDuplicates(t *testing.T) {
 		"b.yaml:5:93: error: network.config.0.subnets.0.address: the address 2001:db8::1 is also that of a.yaml:2:11",
 		"c.yaml:4:35: error: network.ethernets.a.addresses.1: the address 2001:db8::1 is also that of a.yaml:2:11",
 		"c.yaml:4:128: error: network.ethernets.a.match.macaddress",
+		"f.yaml:2:3: error: network.address: the address 2001:db8::5 is also that of e.yaml:1:49",
+		"f.yaml:3:3: error: network.mac-address: the MAC address 00:50:56:aa:bb:dd is also that of e.yaml:1:68",
 	)
-	if errors, warnings := check.Count(c.Findings()); errors != 5 || warnings != 1 {
-		t.Errorf("%d errors and %d warnings, want 5 and 1", errors, warnings)
+	if errors, warnings := check.Count(c.Findings()); errors != 7 || warnings != 1 {
+		t.Errorf("%d errors and %d warnings, want 7 and 1", errors, warnings)
 	}
 }
 

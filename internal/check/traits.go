@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -28,13 +29,27 @@ func (v *vm) collect() {
 	}
 	switch network["version"] {
 	case nil:
-		v.own(kindAddress, path+".address", network["address"])
+		v.flatAddresses(path+".address", network["address"])
 		v.own(kindMAC, path+".mac-address", network["mac-address"])
 		v.own(kindMAC, path+".mac_address", network["mac_address"])
 	case int64(1):
 		v.versionOne(path+".config", network["config"])
 	case int64(2):
 		v.versionTwo(path, network)
+	}
+}
+
+// flatAddresses takes the addresses of the flat form: a list, or one text, separated by blanks or commas.
+func (v *vm) flatAddresses(path string, value any) {
+	switch addresses := value.(type) {
+	case string:
+		for _, address := range strings.FieldsFunc(addresses, func(r rune) bool { return strings.ContainsRune(", \t\n", r) }) {
+			v.own(kindAddress, path, address)
+		}
+	case []any:
+		for i, address := range addresses {
+			v.own(kindAddress, path+"."+strconv.Itoa(i), address)
+		}
 	}
 }
 
@@ -87,7 +102,13 @@ func (v *vm) own(kind, path string, value any) {
 			return
 		}
 		text = address.Unmap().String()
-	case kindHostname, kindMAC:
+	case kindMAC:
+		mac, err := net.ParseMAC(text)
+		if err != nil {
+			return
+		}
+		text = mac.String()
+	case kindHostname:
 		text = strings.ToLower(text)
 	}
 	t := trait{kind, text}

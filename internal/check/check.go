@@ -255,17 +255,31 @@ func (v *vm) document(rule, area string, problems []schema.Problem) {
 	}
 }
 
-// publicKeys reads the keys as OpenSSH does.
+// publicKeys reads the keys as OpenSSH does: those of a list, or of names with a key or a list of keys each.
 func (v *vm) publicKeys() {
 	const path = "metadata.public-keys"
-	keys, _ := v.instance.MetaData["public-keys"].([]any)
-	for i, key := range keys {
-		text, ok := key.(string)
-		if !ok {
-			continue // the rendering's business
+	switch keys := v.instance.MetaData["public-keys"].(type) {
+	case []any:
+		v.publicKey(path, keys)
+	case map[string]any:
+		for name, value := range keys {
+			v.publicKey(path+"."+name, value)
 		}
-		if _, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text)); err != nil {
-			v.at(Error, RulePublicKey, path+"."+strconv.Itoa(i), "is no public key that OpenSSH can read: it is one line of an authorized_keys file, as in a .pub file")
+	}
+}
+
+// publicKey reads one key, or a list of them. What is neither is the rendering's business.
+func (v *vm) publicKey(path string, value any) {
+	switch key := value.(type) {
+	case []any:
+		for i, item := range key {
+			if _, ok := item.(string); ok {
+				v.publicKey(path+"."+strconv.Itoa(i), item)
+			}
+		}
+	case string:
+		if _, _, _, _, err := ssh.ParseAuthorizedKey([]byte(key)); err != nil {
+			v.at(Error, RulePublicKey, path, "is no public key that OpenSSH can read: it is one line of an authorized_keys file, as in a .pub file")
 		}
 	}
 }

@@ -52,10 +52,11 @@ func TestFindings(t *testing.T) {
 		"c.yaml", "network: {address: 192.0.2.7/24, gateway: 198.51.100.1}\n",
 		"d.yaml", "userdata: |\n  #cloud-config\n  a: [\nvendordata: |\n  # cloud-config\n",
 		"e.yaml", "userdata: {a: b}\n",
+		"g.yaml", "metadata:\n  public-keys:\n    me: "+goodKey+"\n    you: ssh-rsa AAAA\n    them: ['"+goodKey+"', foo]\n",
 	)
 	c.Add(metadata.Entry{Key: "f"}, errors.New("the disk is on fire"))
-	if c.Checked() != 6 {
-		t.Errorf("%d checked, want 6", c.Checked())
+	if c.Checked() != 7 {
+		t.Errorf("%d checked, want 7", c.Checked())
 	}
 	expect(t, c,
 		"f: error: the disk is on fire",
@@ -64,6 +65,8 @@ func TestFindings(t *testing.T) {
 		"c.yaml:1:34: error: network.gateway",
 		"d.yaml:4:3: error: userdata: is not YAML",
 		"d.yaml:5:3: error: vendordata: is of no kind that cloud-init knows",
+		"g.yaml:4:5: error: metadata.public-keys.you: is no public key that OpenSSH can read",
+		"g.yaml:5:100: error: metadata.public-keys.them.1: is no public key that OpenSSH can read",
 	)
 }
 

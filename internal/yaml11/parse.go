@@ -82,13 +82,13 @@ func load(data []byte) (*yaml.Node, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, nil
 		}
-		return nil, syntaxError(err)
+		return nil, syntaxError(err, data)
 	}
 	if err := loader.Load(&next); err == nil {
 		return nil, &Error{Line: next.Line, Column: next.Column, Problem: "a second YAML document starts here, where only one can be: " +
 			"if this line is meant as text, indent it; if not, remove it"}
 	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxError(err)
+		return nil, syntaxError(err, data)
 	}
 	if len(doc.Content) == 0 {
 		return nil, nil
@@ -155,7 +155,7 @@ func printable(r rune) bool {
 }
 
 // syntaxError takes position and problem from the parser's error and leaves out what it may quote from the text.
-func syntaxError(err error) error {
+func syntaxError(err error, data []byte) error {
 	loadError, ok := errors.AsType[*yaml.LoadError](err)
 	if !ok {
 		return &Error{Problem: "is not YAML"}
@@ -167,6 +167,10 @@ func syntaxError(err error) error {
 	switch {
 	case loadError.Stage == yaml.ComposerStage:
 		e.Problem = "is not YAML: what starts with * is an alias, and there is no such anchor above; put it in quotes if it is text"
+	case strings.Contains(loadError.Message, "cannot start any token") && characterAt(data, e.Line, e.Column) == '\t':
+		e.Problem = "is not YAML: there is a tab, where only blanks can be"
+	case strings.Contains(loadError.Message, "cannot start any token"):
+		e.Problem = "is not YAML: this character can't start a value; put the value in quotes if it is text"
 	case strings.ContainsAny(loadError.Message, "'\""):
 		e.Problem = "is not YAML: unexpected character; put the value in quotes if it is text"
 	default:
@@ -176,6 +180,22 @@ func syntaxError(err error) error {
 		}
 	}
 	return e
+}
+
+// characterAt returns what stands at a place; 0 if nothing does.
+func characterAt(data []byte, line, column int) rune {
+	for range line - 1 {
+		_, data, _ = bytes.Cut(data, []byte("\n"))
+	}
+	for range column - 1 {
+		_, size := utf8.DecodeRune(data)
+		data = data[size:]
+	}
+	if len(data) == 0 {
+		return 0
+	}
+	character, _ := utf8.DecodeRune(data)
+	return character
 }
 
 // depthLimit is the parser's hook. Aliases are the Decoder's business: the parser doesn't follow them.

@@ -110,6 +110,7 @@ type flags struct {
 	p        *program
 	config   guest.Config
 	protocol string
+	operands []string // what is no flag
 }
 
 func (p *program) flags(command, arguments string, wait time.Duration, waitUsage string) *flags {
@@ -138,11 +139,17 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 		}
 	})
 	if bad == nil {
-		switch err := f.Parse(args); {
-		case errors.Is(err, flag.ErrHelp):
-			return 0, false
-		case err != nil:
-			return wrongUsage, false // the flag package has said why
+		for { // flags may come behind an operand, too
+			switch err := f.Parse(args); {
+			case errors.Is(err, flag.ErrHelp):
+				return 0, false
+			case err != nil:
+				return wrongUsage, false // the flag package has said why
+			}
+			if f.NArg() == 0 {
+				break
+			}
+			f.operands, args = append(f.operands, f.Arg(0)), f.Args()[1:]
 		}
 	}
 	switch f.protocol {
@@ -156,8 +163,8 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 	case bad != nil:
 	case f.config.Wait <= 0:
 		bad = fmt.Errorf("--wait is %v, and must be more than nothing", f.config.Wait)
-	case f.NArg() > most:
-		bad = fmt.Errorf("%q is one argument too many", f.Arg(most))
+	case len(f.operands) > most:
+		bad = fmt.Errorf("%q is one argument too many", f.operands[most])
 	}
 	if bad != nil {
 		fmt.Fprintf(f.p.err, "%s: %v\n", name, bad)
@@ -197,7 +204,10 @@ func (p *program) get(ctx context.Context, args []string) int {
 	if code, ok := f.parse(args, 1); !ok {
 		return code
 	}
-	document := packet.Document(f.Arg(0))
+	var document packet.Document
+	if len(f.operands) > 0 {
+		document = packet.Document(f.operands[0])
+	}
 	if !document.Valid() {
 		fmt.Fprintf(p.err, "%s: get needs a document: meta-data, user-data, vendor-data or network-config\n", name)
 		return wrongUsage

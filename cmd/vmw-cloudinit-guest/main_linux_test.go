@@ -121,6 +121,7 @@ func TestGet(t *testing.T) {
 	}{
 		{[]string{"get", "--device", path, "meta-data"}, 0, `{"instance-id":"i-1"}`},
 		{[]string{"get", "--device", path, "user-data"}, 0, string(documents()[packet.UserData])},
+		{[]string{"get", "meta-data", "--device", path, "--protocol", "1"}, 0, `{"instance-id":"i-1"}`},
 		{[]string{"get", "--device", path, "vendor-data"}, 3, ""},
 		{[]string{"get", "--device", path, "--output", file, "meta-data"}, 0, ""},
 		{[]string{"get", "--device", path + "0000", "meta-data"}, 6, ""},
@@ -182,6 +183,10 @@ func TestUsage(t *testing.T) {
 		{[]string{"get", "-h"}, "", 0, "get [FLAGS] DOCUMENT"},
 		{[]string{"version"}, "", 0, runtime.GOARCH},
 		{[]string{"seed", "now"}, "", 2, `"now" is one argument too many`},
+		{[]string{"seed", "now", "--wait", "1s"}, "", 2, `"now" is one argument too many`},
+		{[]string{"get", "user-data", "-h"}, "", 0, "get [FLAGS] DOCUMENT"},
+		{[]string{"get", "user-data", "--colour"}, "", 2, "colour"},
+		{[]string{"get", "user-data", "meta-data"}, "", 2, `"meta-data" is one argument too many`},
 		{[]string{"seed", "--colour"}, "", 2, "colour"},
 		{[]string{"seed", "--protocol", "3"}, "", 2, "1, 2 or auto"},
 		{[]string{"seed", "--wait", "0s"}, "", 2, "--wait is 0s"},

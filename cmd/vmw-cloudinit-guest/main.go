@@ -123,8 +123,24 @@ func (p *program) flags(command, arguments string, wait time.Duration, waitUsage
 	f.StringVar(&f.config.Device, "device", "", "`PATH` of the serial port (default: each one that a server can be behind)")
 	f.IntVar(&f.config.Speed, "speed", tty.DefaultSpeed, "the port's speed in `BAUD`")
 	f.StringVar(&f.protocol, "protocol", "auto", "`VERSION` of the protocol: 1, 2, or auto for 2 with a way back to 1")
-	f.DurationVar(&f.config.Wait, "wait", wait, waitUsage)
+	f.config.Wait = wait
+	f.Var((*duration)(&f.config.Wait), "wait", waitUsage)
 	return f
+}
+
+// duration is a flag's value. The flag package has one that says "parse error" of a number without its unit.
+type duration time.Duration
+
+func (d *duration) String() string { return time.Duration(*d).String() }
+
+// Set implements flag.Value.
+func (d *duration) Set(text string) error {
+	value, err := time.ParseDuration(text)
+	if err != nil {
+		return errors.New("it takes a number with its unit, as in 90s or 2m")
+	}
+	*d = duration(value)
+	return nil
 }
 
 // parse takes the environment first, then the arguments. Unless ok, the program ends with code.
@@ -178,7 +194,7 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 func (p *program) log(line string) { fmt.Fprintf(p.err, "%s: %s\n", name, line) }
 
 func (p *program) seed(ctx context.Context, args []string) int {
-	f := p.flags("seed", "", guest.DefaultWait, "how long a first boot waits for a server; later ones wait at most "+guest.LaterWait.String())
+	f := p.flags("seed", "", guest.DefaultWait, "`DURATION` that a first boot waits for a server; later ones wait at most "+guest.LaterWait.String())
 	result := f.String("result", defaultResult, "`FILE` for the result, in JSON; empty for none")
 	console := f.String("console", "/dev/console", "`PATH` of the console that hears what is waited for; empty for none")
 	f.StringVar(&f.config.Dir, "dir", seed.DefaultDir, "`FOLDER` of the seed")
@@ -199,7 +215,7 @@ func (p *program) seed(ctx context.Context, args []string) int {
 }
 
 func (p *program) get(ctx context.Context, args []string) int {
-	f := p.flags("get", " DOCUMENT", 10*time.Second, "how long to wait for a server")
+	f := p.flags("get", " DOCUMENT", 10*time.Second, "`DURATION` to wait for a server")
 	output := f.String("output", "", "`FILE` to write to, for its owner alone (default: print)")
 	if code, ok := f.parse(args, 1); !ok {
 		return code
@@ -246,7 +262,7 @@ func (p *program) progress(document packet.Document) func(done, total int64) {
 }
 
 func (p *program) probe(ctx context.Context, args []string) int {
-	f := p.flags("probe", "", 8*time.Second, "how long each port is asked")
+	f := p.flags("probe", "", 8*time.Second, "`DURATION` for which each port is asked")
 	if code, ok := f.parse(args, 0); !ok {
 		return code
 	}

@@ -191,6 +191,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"seed", "--protocol", "3"}, "", 2, "1, 2 or auto"},
 		{[]string{"seed", "--wait", "0s"}, "", 2, "--wait is 0s"},
 		{[]string{"seed"}, "VMW_CLOUDINIT_GUEST_WAIT=long", 2, `VMW_CLOUDINIT_GUEST_WAIT="long"`},
+		{[]string{"seed"}, "VMW_CLOUDINIT_GUEST_WAIT=120", 2, `VMW_CLOUDINIT_GUEST_WAIT="120": it takes a number with its unit, as in 90s or 2m`},
+		{[]string{"seed", "--wait", "120"}, "", 2, "it takes a number with its unit"},
+		{[]string{"seed", "-h"}, "", 0, "(default 2m0s)"},
 		{[]string{"seed", "-h"}, "VMW_CLOUDINIT_GUEST_CLOUD_DIR=/elsewhere", 0, "-wait"},
 	} {
 		if code, out, errs := run(t, tc.args, tc.env); code != tc.code || !strings.Contains(out+errs, tc.text) {

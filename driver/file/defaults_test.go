@@ -1,6 +1,7 @@
 package file_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -83,5 +84,24 @@ func TestTemplates(t *testing.T) {
 	want := "42130000-1111-2222-3333-44445555666b.yaml 42130000-1111-2222-3333-44445555666b, WEB1.yaml web1, bad.yaml true"
 	if got := strings.Join(listed, ", "); got != want {
 		t.Errorf("listed are\n%s, want\n%s", got, want)
+	}
+}
+
+// A VM's templates and those of the defaults are filled in before their user-datas become one message.
+func TestTemplatesOverDefaults(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "defaults.yaml"), "userdata: |\n  #cloud-config\n  final_message: größe {{ .VM.Name }}\n")
+	write(t, filepath.Join(dir, "web1.yaml"), "userdata: |\n  ## template: jinja\n  #cloud-config\n  fqdn: {{ v1.local_hostname }}\n")
+	inst, err := open(t, file.Config{Directory: dir, Templates: true}).Find(t.Context(), metadata.VM{Name: "web1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, encoded, _ := strings.Cut(string(inst.UserData), "base64\n\n")
+	encoded, rest, _ := strings.Cut(encoded, "\n--")
+	if text, err := base64.StdEncoding.DecodeString(encoded); err != nil || string(text) != "#cloud-config\nfinal_message: größe web1\n" {
+		t.Errorf("the defaults' part is %q, %v", text, err)
+	}
+	if !strings.Contains(rest, "fqdn: {{ v1.local_hostname }}\n") {
+		t.Errorf("cloud-init's own template was touched:\n%s", rest)
 	}
 }

@@ -224,21 +224,28 @@ func (l *lookUp) complete(ctx context.Context, vm metadata.VM, own *metadata.Ins
 	if err != nil {
 		return nil, nil, err
 	}
-	inst := own
-	switch {
-	case defaults == nil && own == nil:
+	var instances []*metadata.Instance // in the order in which they are laid over each other
+	if defaults != nil {
+		instances = append(instances, defaults.inst)
+	}
+	if own != nil {
+		instances = append(instances, own)
+	}
+	if len(instances) == 0 {
 		return nil, nil, fmt.Errorf("file: neither a file of the VM nor %q in %s: %w", defaultsNames(), d.directory, metadata.ErrNotFound)
-	case own == nil:
-		inst = defaults.inst
-	case defaults != nil:
-		if inst, err = layer.Merge(defaults.inst, own); err != nil {
-			return nil, nil, err
+	}
+	if d.config.Templates { // each by itself: in a message of several user-datas, one may be encoded
+		for i, inst := range instances {
+			if instances[i], err = template.Expand(vm, inst); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
-	if d.config.Templates {
-		inst, err = template.Expand(vm, inst)
+	inst, err := layer.Merge(instances...)
+	if err != nil {
+		return nil, nil, err
 	}
-	return inst, defaults, err
+	return inst, defaults, nil
 }
 
 // open opens the directory, each time anew: a directory that was swapped for another, or is back on its mount,

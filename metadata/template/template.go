@@ -7,7 +7,7 @@
 //
 // A value is filled in after the file was parsed, so that a VM's name can't add keys to metadata or network. In user-data, it
 // is text in a text: use json for what is not known to be harmless there. User-data that is a template already, for
-// cloud-init's jinja, is left alone.
+// cloud-init's jinja, is left alone, and so is what is compressed.
 package template
 
 import (
@@ -32,6 +32,9 @@ const maxOutput = 4 << 20
 
 // jinja is how cloud-init knows its own templates.
 const jinja = "## template: jinja"
+
+// gzip is how compressed user-data starts. Some of its bytes are a {{ by chance.
+const gzip = "\x1f\x8b"
 
 // Expand returns the instance with its templates filled in for vm; the given one stays as it is. Its error joins a
 // *metadata.DataError for each template that is wrong. An instance without templates is returned itself.
@@ -83,7 +86,7 @@ func (e *expansion) value(path string, value any) any {
 }
 
 func (e *expansion) document(path string, data []byte) []byte {
-	if !bytes.Contains(data, []byte("{{")) || bytes.HasPrefix(data, []byte(jinja)) {
+	if !bytes.Contains(data, []byte("{{")) || bytes.HasPrefix(data, []byte(jinja)) || bytes.HasPrefix(data, []byte(gzip)) {
 		return data
 	}
 	return []byte(e.text(path, string(data)))

@@ -63,6 +63,10 @@ vendordata: |
 	if same, err := template.Expand(vm, plain); same != plain || err != nil {
 		t.Errorf("without templates: %p, %v, want the same instance", same, err)
 	}
+	compressed := &metadata.Instance{UserData: []byte("\x1f\x8b\x08{{")}
+	if same, err := template.Expand(vm, compressed); same != compressed || err != nil {
+		t.Errorf("compressed user-data: %v, %v", same, err)
+	}
 	empty := parse(t, "{}")
 	if same, err := template.Expand(vm, empty); same != empty || err != nil {
 		t.Errorf("empty: %v, %v", same, err)

@@ -250,3 +250,23 @@ func TestFindReturnsWhileTheFileSystemHangs(t *testing.T) {
 		t.Errorf("after the file system is back: %v", err)
 	}
 }
+
+func TestAPanicCostsOneFile(t *testing.T) {
+	driver, _ := counting(t, Config{Directory: writeFiles(t, 2)})
+	parse := driver.cache.parse
+	driver.cache.parse = func(p *vmfile.Parser, name string, data []byte) (*metadata.Instance, error) {
+		if filepath.Base(name) == "web0.yaml" {
+			panic("a defect")
+		}
+		return parse(p, name, data)
+	}
+	for range 2 * maxBusy { // none of them keeps its place
+		_, err := driver.Find(t.Context(), metadata.VM{Name: "web0"})
+		if _, ok := errors.AsType[*metadata.PanicError](err); !ok {
+			t.Fatalf("got %v, want a PanicError", err)
+		}
+	}
+	if _, err := driver.Find(t.Context(), metadata.VM{Name: "web1"}); err != nil {
+		t.Errorf("another VM's file: %v", err)
+	}
+}

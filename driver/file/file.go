@@ -115,7 +115,8 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	}
 }
 
-func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+func (d *Driver) find(ctx context.Context, vm metadata.VM) (inst *metadata.Instance, err error) {
+	defer metadata.CatchPanic(&err)
 	if f := d.cache.recall(vm); f != nil {
 		if inst := f.current(); inst != nil {
 			return inst, nil

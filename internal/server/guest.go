@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime/debug"
 	"sync"
 	"time"
 	"weak"
@@ -273,13 +272,7 @@ func (g *guest) next() {
 }
 
 // answer returns the frame for r, whatever happens.
-func (g *guest) answer(r request) (frame []byte) {
-	defer func() {
-		if p := recover(); p != nil {
-			g.server.log.Error("a request made the server panic", logged(g.vm()), "request", r.code, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			frame = g.failure(r, &packet.Error{Code: packet.Unavailable, Message: "the server failed; its log says why"})
-		}
-	}()
+func (g *guest) answer(r request) []byte {
 	ctx, cancel := context.WithTimeout(g.server.life, g.server.cfg.RequestTimeout)
 	defer cancel()
 	frame, err := g.lookUp(ctx, r)
@@ -292,7 +285,8 @@ func (g *guest) answer(r request) (frame []byte) {
 }
 
 // lookUp returns the answer's frame.
-func (g *guest) lookUp(ctx context.Context, r request) ([]byte, error) {
+func (g *guest) lookUp(ctx context.Context, r request) (frame []byte, err error) {
+	defer metadata.CatchPanic(&err)
 	if r.err != nil {
 		return nil, &packet.Error{Code: packet.BadRequest, Message: r.err.Error()}
 	}
@@ -301,8 +295,7 @@ func (g *guest) lookUp(ctx context.Context, r request) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		frame := ready.of(document)
-		if frame == nil {
+		if frame = ready.of(document); frame == nil {
 			return nil, &packet.Error{Code: packet.NotFound, Message: fmt.Sprintf("there is no %s for VM %v", document, g.vm())}
 		}
 		return frame, nil
@@ -358,6 +351,10 @@ func (g *guest) explain(r request, err error) *packet.Error {
 		}
 		g.logFailure(level, r, told.Code, err)
 		return told
+	}
+	if p, ok := errors.AsType[*metadata.PanicError](err); ok {
+		g.server.quiet.log(g.server.log, slog.LevelError, "panic "+sayKey(vm), "a request made the server panic", logged(vm), "request", r.code, "panic", err, "stack", string(p.Stack))
+		return &packet.Error{Code: packet.Unavailable, Message: "the server failed; its log says why"}
 	}
 	told := &packet.Error{Code: packet.Unavailable, Message: "the server can't find out now; try again"}
 	level := slog.LevelError

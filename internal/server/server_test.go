@@ -174,7 +174,9 @@ func TestAnswers(t *testing.T) {
 			if strings.Contains(string(frame.Data), "secret") || strings.Contains(string(frame.Data), "192.0.2.1 ") {
 				t.Errorf("the guest is told what is for the log: %s", frame.Data)
 			}
-			_ = log
+			if text := log.String(); strings.Contains(text, "driver bug") || (tc.vm == "panics") != strings.Contains(text, "made the server panic") {
+				t.Errorf("the log has no panic, one of another, or what was in it: %s", text)
+			}
 		})
 	}
 }

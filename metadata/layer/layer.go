@@ -46,7 +46,7 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	results := make(chan result, len(d.layers))
 	for i, layer := range d.layers {
 		go func() {
-			instance, err := layer.Driver.Find(ctx, vm)
+			instance, err := layer.find(ctx, vm)
 			results <- result{i, instance, err}
 		}()
 	}
@@ -82,6 +82,11 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 		return nil, missing
 	}
 	return Merge(instances...)
+}
+
+func (l *Layer) find(ctx context.Context, vm metadata.VM) (instance *metadata.Instance, err error) {
+	defer metadata.CatchPanic(&err)
+	return l.Driver.Find(ctx, vm)
 }
 
 // All yields each VM that a layer can name, with the data that Find has for it. VMs of layers that can name none are

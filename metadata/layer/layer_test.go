@@ -255,6 +255,14 @@ func TestFindAsksAtOnce(t *testing.T) {
 	})
 }
 
+func TestFindCatchesPanics(t *testing.T) {
+	bad := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) { panic("a secret") })
+	_, err := layer.New(layer.Layer{Driver: bad}, layer.Layer{Driver: bad}).Find(t.Context(), metadata.VM{Name: "web"})
+	if p, ok := errors.AsType[*metadata.PanicError](err); !ok || !strings.Contains(string(p.Stack), "TestFindCatchesPanics") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v, want a PanicError with the layer's stack, and nothing of the value", err)
+	}
+}
+
 func TestAll(t *testing.T) {
 	one := &metadata.Instance{UserData: []byte("one")}
 	d := layer.New(layer.Layer{Driver: failing(metadata.ErrNotFound)}, layer.Layer{Driver: fixed{"web1": one, "db1": one, "bad": one}},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -23,22 +21,6 @@ var (
 	// ErrStuck means that too many calls of the driver never came back.
 	ErrStuck = errors.New("too many calls of the driver never came back: it does not heed its context")
 )
-
-// PanicError is a panic in a driver, caught.
-type PanicError struct {
-	// Value is what the driver panicked with. It may hold parts of a document.
-	Value any
-	// Stack is the goroutine's stack, as text.
-	Stack []byte
-}
-
-// Error shows Value only where it is the runtime's own, which quotes no data.
-func (e *PanicError) Error() string {
-	if err, ok := e.Value.(runtime.Error); ok {
-		return "the driver panicked, which is a bug in it: " + err.Error()
-	}
-	return fmt.Sprintf("the driver panicked with a %T, which is a bug in it", e.Value)
-}
 
 // flights calls a driver, for each VM once at a time.
 type flights struct {
@@ -108,9 +90,6 @@ func (f *flights) join(ctx context.Context, vm metadata.VM) (*call, error) {
 
 func (f *flights) run(c *call) {
 	defer func() {
-		if value := recover(); value != nil {
-			c.instance, c.err = nil, &PanicError{Value: value, Stack: debug.Stack()}
-		}
 		if c.instance == nil && c.err == nil {
 			c.err = errors.New("the driver gave neither data nor an error, which is a bug in it")
 		}
@@ -124,7 +103,12 @@ func (f *flights) run(c *call) {
 		close(c.done)
 		c.cancel()
 	}()
-	c.instance, c.err = f.driver.Find(c.ctx, c.vm)
+	c.instance, c.err = f.ask(c)
+}
+
+func (f *flights) ask(c *call) (instance *metadata.Instance, err error) {
+	defer metadata.CatchPanic(&err)
+	return f.driver.Find(c.ctx, c.vm)
 }
 
 // quit is for one who waits no longer. The last one ends the call.

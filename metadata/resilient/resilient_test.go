@@ -162,7 +162,7 @@ func TestPanic(t *testing.T) {
 		return &metadata.Instance{UserData: vm2bytes(nil)}, nil
 	}), resilient.Config{})
 	_, err := d.Find(t.Context(), web)
-	if p, ok := errors.AsType[*resilient.PanicError](err); !ok || len(p.Stack) == 0 {
+	if p, ok := errors.AsType[*metadata.PanicError](err); !ok || len(p.Stack) == 0 {
 		t.Errorf("got %v, want a PanicError with its stack", err)
 	}
 	if strings.Contains(fmt.Sprint(err), "secret") {

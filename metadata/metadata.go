@@ -66,15 +66,15 @@ type Instance struct {
 	Origin Origin
 }
 
-// metaDataKeys are sorted.
-var metaDataKeys = []string{"ami-id", "availability-zone", "hostname", "instance-id", "local-hostname", "public-keys", "region", "tags"}
+// keys are sorted.
+var keys = []string{"ami-id", "availability-zone", "hostname", "instance-id", "local-hostname", "public-keys", "region", "tags"}
 
-// MetaDataKeys returns the keys of an Instance's MetaData that mean something to cloud-init's NoCloud datasource or to this
+// Keys returns the keys of an Instance's MetaData that mean something to cloud-init's NoCloud datasource or to this
 // project, in their usual spelling. A null for one of them is as if it was not there; all other keys pass through.
-func MetaDataKeys() []string { return slices.Clone(metaDataKeys) }
+func Keys() []string { return slices.Clone(keys) }
 
-// IsMetaDataKey reports whether key is one of MetaDataKeys.
-func IsMetaDataKey(key string) bool { return slices.Contains(metaDataKeys, key) }
+// IsKey reports whether key is one of Keys.
+func IsKey(key string) bool { return slices.Contains(keys, key) }
 
 // Origin is the map from an Instance's values back to their source.
 type Origin interface {

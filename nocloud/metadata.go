@@ -50,7 +50,7 @@ func renderMetaData(found *findings, vm metadata.VM, given map[string]any) []byt
 	for key, value := range given {
 		switch {
 		case key == "instance-id" || key == "hostname" || key == "local-hostname":
-		case value == nil && metadata.IsMetaDataKey(key):
+		case value == nil && metadata.IsKey(key):
 		default:
 			pairs = append(pairs, yaml11.Pair{Key: key, Value: value})
 		}

@@ -160,7 +160,7 @@ func (f *file) metadata(n *yaml.Node) map[string]any {
 		if key == "public-keys" {
 			value = keyLines(value)
 		}
-		if value != nil || !metadata.IsMetaDataKey(key) {
+		if value != nil || !metadata.IsKey(key) {
 			values[key] = value
 		}
 	}
@@ -170,10 +170,10 @@ func (f *file) metadata(n *yaml.Node) map[string]any {
 // spelling returns a metadata key as cloud-init has it. What looks like a slip of the pen is reported, unless the
 // key is in quotes.
 func (f *file) spelling(e yaml11.Entry) string {
-	if metadata.IsMetaDataKey(e.Key) {
+	if metadata.IsKey(e.Key) {
 		return e.Key
 	}
-	meant, distance := nearest.Word(e.Key, metadata.MetaDataKeys())
+	meant, distance := nearest.Word(e.Key, metadata.Keys())
 	if strings.ReplaceAll(e.Key, "_", "-") == meant {
 		return meant
 	}
@@ -288,7 +288,7 @@ func isText(path string) bool {
 	key, below, _ := strings.Cut(rest, ".")
 	switch area {
 	case "metadata":
-		return metadata.IsMetaDataKey(key)
+		return metadata.IsKey(key)
 	case "network":
 		switch rest[strings.LastIndexByte(rest, '.')+1:] {
 		case "mac-address", "mac_address", "macaddress":

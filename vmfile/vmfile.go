@@ -219,7 +219,7 @@ func (f *file) document(e yaml11.Entry) []byte {
 	case []byte:
 		return v
 	case yaml11.Map:
-		doc, err := yaml11.Append([]byte("#cloud-config\n"), v)
+		doc, err := yaml11.AppendCloudConfig(nil, v)
 		if err != nil {
 			f.values.Report(e.Value, e.Key, "%s", err)
 		}

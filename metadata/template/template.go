@@ -27,8 +27,11 @@ import (
 	"vmw-cloudinit-metadata/metadata"
 )
 
-// maxOutput bounds what a template may write, in bytes.
+// maxOutput bounds, in bytes, what the templates of metadata may write together; so with network, user-data and vendor-data.
 const maxOutput = 4 << 20
+
+// maxProblems is how many findings are worth a person's reading at once.
+const maxProblems = 20
 
 // jinja is how cloud-init knows its own templates.
 const jinja = "## template: jinja"
@@ -37,12 +40,12 @@ const jinja = "## template: jinja"
 const gzip = "\x1f\x8b"
 
 // Expand returns the instance with its templates filled in for vm; the given one stays as it is. Its error joins a
-// *metadata.DataError for each template that is wrong. An instance without templates is returned itself.
+// *metadata.DataError for each template that is wrong (the first twenty). An instance without templates is returned itself.
 func Expand(vm metadata.VM, instance *metadata.Instance) (*metadata.Instance, error) {
 	e := expansion{vm: vm, origin: instance.Origin}
 	expanded := *instance
-	expanded.MetaData, _ = e.value("metadata", instance.MetaData).(map[string]any)
-	expanded.Network, _ = e.value("network", instance.Network).(map[string]any)
+	expanded.MetaData = e.mapping("metadata", instance.MetaData)
+	expanded.Network = e.mapping("network", instance.Network)
 	expanded.UserData = e.document("userdata", instance.UserData)
 	expanded.VendorData = e.document("vendordata", instance.VendorData)
 	switch {
@@ -57,8 +60,15 @@ func Expand(vm metadata.VM, instance *metadata.Instance) (*metadata.Instance, er
 type expansion struct {
 	vm       metadata.VM
 	origin   metadata.Origin
+	room     int // how many bytes may still be written
 	changed  bool
 	problems []error
+}
+
+func (e *expansion) mapping(path string, values map[string]any) map[string]any {
+	e.room = maxOutput
+	filled, _ := e.value(path, values).(map[string]any)
+	return filled
 }
 
 // value returns a copy of value with its texts filled in.
@@ -89,6 +99,7 @@ func (e *expansion) document(path string, data []byte) []byte {
 	if !bytes.Contains(data, []byte("{{")) || bytes.HasPrefix(data, []byte(jinja)) || bytes.HasPrefix(data, []byte(gzip)) {
 		return data
 	}
+	e.room = maxOutput
 	return []byte(e.text(path, string(data)))
 }
 
@@ -99,8 +110,9 @@ func (e *expansion) text(path, text string) string {
 	e.changed = true
 	t, err := read(text)
 	if err == nil {
-		var out limited
+		out := limited{room: e.room}
 		if err = t.Execute(&out, struct{ VM metadata.VM }{e.vm}); err == nil {
+			e.room -= out.Len()
 			return out.String()
 		}
 		err = explain(err)
@@ -109,8 +121,14 @@ func (e *expansion) text(path, text string) string {
 	if !ok {
 		problem = &templateError{problem: "can't be filled in"}
 	}
-	e.problems = append(e.problems, e.dataError(path, problem))
+	e.report(path, problem)
 	return text
+}
+
+func (e *expansion) report(path string, problem *templateError) {
+	if len(e.problems) < maxProblems {
+		e.problems = append(e.problems, e.dataError(path, problem))
+	}
 }
 
 // dataError places a problem: on its very line, if the text stands in its source line by line.
@@ -281,7 +299,7 @@ var (
 // explain takes from text/template's error the place and what shows nothing of the text.
 func explain(err error) error {
 	if errors.Is(err, errTooLong) {
-		return &templateError{problem: fmt.Sprintf("gives more than %d MiB", maxOutput>>20)}
+		return &templateError{problem: fmt.Sprintf("gives more than %d MiB, by itself or with others", maxOutput>>20)}
 	}
 	message := err.Error()
 	e := &templateError{problem: "is not understood: look at the braces and quotes; a {{ that is meant as text is written {{ \"{{\" }}"}
@@ -304,13 +322,16 @@ func explain(err error) error {
 
 var errTooLong = errors.New("too long")
 
-// limited is a buffer that takes maxOutput bytes.
-type limited struct{ bytes.Buffer }
+// limited is a buffer that takes room bytes.
+type limited struct {
+	bytes.Buffer
+	room int
+}
 
 var _ io.Writer = (*limited)(nil)
 
 func (l *limited) Write(data []byte) (int, error) {
-	if l.Len()+len(data) > maxOutput {
+	if l.Len()+len(data) > l.room {
 		return 0, errTooLong
 	}
 	return l.Buffer.Write(data)

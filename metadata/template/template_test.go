@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -122,6 +123,23 @@ func TestErrors(t *testing.T) {
 	_, err := template.Expand(vm, instance)
 	want := "web.yaml:2:3: metadata.a: the template has a function x, and there is none"
 	if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "web.yaml:4:17: network.nameservers.0: the template has .VM without") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What is written is bounded as a whole, and so is what is said of it.
+func TestManyTemplates(t *testing.T) {
+	million := "{{ printf \"%999999d\" 1 }}"
+	fits := &metadata.Instance{MetaData: map[string]any{"a": []any{million, million}}, Network: map[string]any{"b": []any{million, million, million}}}
+	if _, err := template.Expand(vm, fits); err != nil {
+		t.Error(err)
+	}
+	tooMuch := &metadata.Instance{MetaData: map[string]any{"a": []any{million, million, million, million, million}}}
+	if _, err := template.Expand(vm, tooMuch); err == nil || err.Error() != "metadata.a.4: the template gives more than 4 MiB, by itself or with others" {
+		t.Errorf("got %v", err)
+	}
+	wrong := &metadata.Instance{MetaData: map[string]any{"a": slices.Repeat([]any{"{{ x }}"}, 100)}}
+	if _, err := template.Expand(vm, wrong); strings.Count(fmt.Sprint(err), "\n") != 19 {
 		t.Errorf("got %v", err)
 	}
 }

@@ -251,6 +251,31 @@ func TestAppendJSON(t *testing.T) {
 	}
 }
 
+func TestCloudConfig(t *testing.T) {
+	m := yaml11.Map{{Key: "b", Value: []any{"x: y", nil, yaml11.Map{{Key: "yes", Value: "1"}}}}, {Key: "a", Value: int64(1)}}
+	const want = "#cloud-config\nb:\n- \"x: y\"\n- null\n- \"yes\": \"1\"\na: 1\n"
+	doc, err := yaml11.AppendCloudConfig([]byte("x"), m)
+	if err != nil || string(doc) != "x"+want {
+		t.Errorf("got %q, %v", doc, err)
+	}
+	if back, ok := yaml11.ReadCloudConfig([]byte(want)); !ok || yaml11test.Describe(back) != yaml11test.Describe(m) {
+		t.Errorf("%s came back as %s", yaml11test.Describe(m), yaml11test.Describe(back))
+	}
+	if doc, err := yaml11.AppendCloudConfig([]byte("x"), yaml11.Map{{Key: "a", Value: "\xff"}}); err == nil || string(doc) != "x" {
+		t.Errorf("got %q, %v", doc, err)
+	}
+	for _, other := range []string{
+		"", "#cloud-config", "#cloud-config\n", "#cloud-config\n[]\n", "#cloud-config\ntext\n", "a: 1\n", "#cloud-config\na: [\n", "#cloud-config \na: 1\n",
+		"#cloud-config\na: 1", "#cloud-config\na: 1\n\n", "#cloud-config\na: 'x'\n", "#cloud-config\na: \"x\"\n", "#cloud-config\na: 01\n",
+		"#cloud-config\na: 1 # one\n", "#cloud-config\na: 1\na: 1\n", "#cloud-config\na: &x 1\n", "#cloud-config\na: [1]\n", "#cloud-config\na: |\n  b\n",
+		"#cloud-config\na: 1\n---\nb: 1\n", "#cloud-config\r\na: 1\r\n", want[:len(want)-1],
+	} {
+		if m, ok := yaml11.ReadCloudConfig([]byte(other)); ok {
+			t.Errorf("%q is taken for our own, of %s", other, yaml11test.Describe(m))
+		}
+	}
+}
+
 // FuzzRoundTrip checks that what parses is written, and reads back as the same value.
 func FuzzRoundTrip(f *testing.F) {
 	for _, text := range awkward() {

@@ -105,3 +105,39 @@ func TestTemplatesOverDefaults(t *testing.T) {
 		t.Errorf("cloud-init's own template was touched:\n%s", rest)
 	}
 }
+
+// Whoever may rename a VM can change no more of its user-data than the values that are to hold the name.
+func TestTemplatesAgainstNames(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "defaults.yaml"), `metadata: {region: '{{ default "eu" .VM.BIOSUUID }}'}
+userdata:
+  hostname: '{{ .VM.Name }}'
+  write_files:
+  - path: /etc/name
+    content: '{{ .VM.Name }}'
+vendordata:
+  fqdn: "{{ .VM.Name }}"
+`)
+	driver := open(t, file.Config{Directory: dir, Templates: true, DefaultsForAll: true})
+	for name, quoted := range map[string]string{
+		"x\"\nruncmd: [reboot]\nfinal_message: \"": `"x\"\nruncmd: [reboot]\nfinal_message: \""`,
+		`x", "runcmd": ["reboot`:                   `"x\", \"runcmd\": [\"reboot"`,
+		"x\nruncmd: [reboot]":                      `"x\nruncmd: [reboot]"`,
+		`x\`:                                       `"x\\"`,
+		"true":                                     `"true"`,
+		"web1":                                     "web1",
+	} {
+		inst, err := driver.Find(t.Context(), metadata.VM{Name: name})
+		if err != nil {
+			t.Errorf("%q: %v", name, err)
+			continue
+		}
+		want := "#cloud-config\nhostname: " + quoted + "\nwrite_files:\n- path: /etc/name\n  content: " + quoted + "\n"
+		if got := string(inst.UserData); got != want {
+			t.Errorf("user-data is\n%s, want\n%s", got, want)
+		}
+		if got := string(inst.VendorData); got != "#cloud-config\nfqdn: "+quoted+"\n" {
+			t.Errorf("vendor-data is\n%s", got)
+		}
+	}
+}

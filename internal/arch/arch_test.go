@@ -48,7 +48,8 @@ func rules() []arch.Rule {
 		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
 		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
 		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.uber.org/zap"}},
-		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru", "internal/nearest"}},
+		{Package: "metadata/template", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11}},
+		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru"}},
 
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "internal/dedupe", "internal/workers", "golang.org/x/time", "github.com/prometheus"}},

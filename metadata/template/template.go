@@ -5,9 +5,10 @@
 // not, eq, ne, lt, le, gt, ge, len, index, slice, print and printf there are lower, upper, replace (OLD NEW TEXT), trimPrefix
 // and trimSuffix (WHAT TEXT), default (INSTEAD TEXT) and json, which puts text into double quotes as JSON and YAML have them.
 //
-// A value is filled in after the file was parsed, so that a VM's name can't add keys to metadata or network. In user-data, it
-// is text in a text: use json for what is not known to be harmless there. User-data that is a template already, for
-// cloud-init's jinja, is left alone, and so is what is compressed.
+// A value is filled in after the file was parsed, so that a VM's name can't add keys to metadata or network, nor to user-data
+// that was written as a mapping; the templates of that may stand in its keys too. In user-data that was written as text, it is
+// text in a text: use json for what is not known to be harmless there. User-data that is a template already, for cloud-init's
+// jinja, is left alone, and so is what is compressed.
 package template
 
 import (
@@ -22,8 +23,10 @@ import (
 	"strings"
 	"text/template"
 	"text/template/parse"
+	"unicode/utf8"
 
 	"vmw-cloudinit-metadata/internal/nearest"
+	"vmw-cloudinit-metadata/internal/yaml11"
 	"vmw-cloudinit-metadata/metadata"
 )
 
@@ -75,7 +78,7 @@ func (e *expansion) mapping(path string, values map[string]any) map[string]any {
 func (e *expansion) value(path string, value any) any {
 	switch v := value.(type) {
 	case string:
-		return e.text(path, v)
+		return e.scalar(path, v)
 	case []any:
 		list := make([]any, len(v))
 		for i, item := range v {
@@ -91,8 +94,38 @@ func (e *expansion) value(path string, value any) any {
 			mapping[key] = e.value(path+"."+key, item)
 		}
 		return mapping
+	case yaml11.Map:
+		return e.ordered(path, v)
 	}
 	return value
+}
+
+// scalar is text for what is to be YAML or JSON.
+func (e *expansion) scalar(path, text string) string {
+	filled := e.text(path, text)
+	if filled != text && !utf8.ValidString(filled) {
+		e.report(path, &templateError{problem: "gives text that is not UTF-8"})
+	}
+	return filled
+}
+
+// ordered fills in the keys of a mapping too.
+func (e *expansion) ordered(path string, m yaml11.Map) yaml11.Map {
+	filled := make(yaml11.Map, 0, len(m))
+	seen := make(map[string]bool, len(m))
+	for _, pair := range m {
+		place := path + "." + pair.Key
+		key := e.scalar(place, pair.Key)
+		switch {
+		case key == "":
+			e.report(place, &templateError{problem: "gives an empty key"})
+		case seen[key]:
+			e.report(place, &templateError{problem: "gives a key that is there twice"})
+		}
+		seen[key] = true
+		filled = append(filled, yaml11.Pair{Key: key, Value: e.value(place, pair.Value)})
+	}
+	return filled
 }
 
 func (e *expansion) document(path string, data []byte) []byte {
@@ -100,7 +133,40 @@ func (e *expansion) document(path string, data []byte) []byte {
 		return data
 	}
 	e.room = maxOutput
+	if mapping, ok := readMapping(data); ok {
+		return e.cloudConfig(path, data, mapping)
+	}
 	return []byte(e.text(path, string(data)))
+}
+
+// readMapping returns the mapping that user-data was made of. Text that looks the same is taken for one.
+func readMapping(data []byte) (yaml11.Map, bool) {
+	for line := range bytes.Lines(data) { // most texts are told at their first template: it is not in quotes
+		if before, _, found := bytes.Cut(line, []byte("{{")); found && !bytes.Contains(before, []byte{'"'}) {
+			return nil, false
+		}
+	}
+	return yaml11.ReadCloudConfig(data)
+}
+
+// cloudConfig fills in the texts of a mapping one by one: what they give stays within them.
+func (e *expansion) cloudConfig(path string, data []byte, mapping yaml11.Map) []byte {
+	before := len(e.problems)
+	filled, err := yaml11.AppendCloudConfig(nil, e.ordered(path, mapping))
+	switch {
+	case len(e.problems) > before:
+		if lines, ok := e.origin.(metadata.LineOrigin); ok && lines.LocateLine(path, 1, 1) != "" { // it is a text, with places in it
+			text := expansion{vm: e.vm, origin: e.origin, room: maxOutput}
+			if text.text(path, string(data)); len(text.problems) > 0 {
+				e.problems = append(e.problems[:before], text.problems...)
+			}
+		}
+	case err != nil:
+		e.report(path, &templateError{problem: "gives what can't be written as YAML: " + err.Error()})
+	case len(filled) > maxOutput:
+		e.report(path, explain(errTooLong))
+	}
+	return filled
 }
 
 func (e *expansion) text(path, text string) string {
@@ -297,7 +363,7 @@ var (
 )
 
 // explain takes from text/template's error the place and what shows nothing of the text.
-func explain(err error) error {
+func explain(err error) *templateError {
 	if errors.Is(err, errTooLong) {
 		return &templateError{problem: fmt.Sprintf("gives more than %d MiB, by itself or with others", maxOutput>>20)}
 	}

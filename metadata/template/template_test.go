@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"vmw-cloudinit-metadata/internal/yaml11"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/metadata/template"
 	"vmw-cloudinit-metadata/vmfile"
@@ -87,6 +89,104 @@ func TestHostileName(t *testing.T) {
 	}
 }
 
+// What is filled into user-data that is a mapping stays within its value.
+func TestMapping(t *testing.T) {
+	for _, c := range []struct{ name, file, vm, want string }{
+		{"nothing filled in", "{hostname: '{{ \"x\" }}', n: 1, b: yes, z: null, l: [], bin: !!binary aGk=}", "a",
+			"hostname: x\n\"n\": 1\nb: true\nz: null\nl: []\nbin: !!binary \"aGk=\"\n"},
+		{"quotes in the template", "{hostname: '{{ default \"none\" .VM.BIOSUUID }}'}", "a", "hostname: none\n"},
+		{"json", "{write_files: [{content: '{{ json .VM.Name }}'}]}", `a"b`, "write_files:\n- content: \"\\\"a\\\\\\\"b\\\"\"\n"},
+		{"quotes in the name", "{hostname: '{{ .VM.Name }}'}", "a\"\nruncmd: [reboot]\nx: \"", "hostname: \"a\\\"\\nruncmd: [reboot]\\nx: \\\"\"\n"},
+		{"quotes and a comma", "{runcmd: [[echo, '{{ .VM.Name }}']]}", `", "reboot`, "runcmd:\n- - echo\n  - \"\\\", \\\"reboot\"\n"},
+		{"backslash", "{a: '{{ .VM.Name }}x'}", `\`, "a: \"\\\\x\"\n"},
+		{"template in the name", "{a: '{{ .VM.Name }}'}", "{{ .VM.UUID }}", "a: \"{{ .VM.UUID }}\"\n"},
+		{"colon", "{a: '{{ .VM.Name }}'}", "a: b", "a: \"a: b\"\n"},
+		{"comment", "{a: '{{ .VM.Name }}'}", "a #b", "a: \"a #b\"\n"},
+		{"unicode", "{a: 'ö {{ .VM.Name }}'}", "größe \u2028😀", "a: \"ö größe \\u2028😀\"\n"},
+		{"number", "{a: '{{ .VM.Name }}', b: 7}", "0123", "a: \"0123\"\nb: 7\n"},
+		{"base 60", "{a: '{{ .VM.Name }}'}", "12:34:56", "a: \"12:34:56\"\n"},
+		{"bool", "{a: ['{{ .VM.Name }}']}", "no", "a:\n- \"no\"\n"},
+		{"null", "{a: '{{ .VM.Name }}'}", "~", "a: \"~\"\n"},
+		{"empty", "{a: '{{ .VM.Name }}'}", "", "a: \"\"\n"},
+		{"list in the name", "{a: '{{ .VM.Name }}'}", "[a, b]", "a: \"[a, b]\"\n"},
+		{"plain", "{a: 'x-{{ .VM.Name }}'}", "web7", "a: x-web7\n"},
+		{"nested lists", "{a: [[['{{ .VM.Name }}'], {b: ['{{ .VM.Name | upper }}', 1]}]]}", "x", "a:\n- - - x\n  - b:\n    - X\n    - 1\n"},
+		{"lines", "{a: \"{{ .VM.Name }}\\n{{ if true }}two\\n{{ end }}\"}", "one", "a: \"one\\ntwo\\n\"\n"},
+		{"lines of the template's own", "{a: '{{ print \"one\\n- two\" }}'}", "", "a: \"one\\n- two\"\n"},
+		{"key", "{users: {'{{ .VM.Name }}': '{{ .VM.Name }}'}, '{{ upper \"x\" }}': 1}", "a\": {}\nruncmd", "users:\n  \"a\\\": {}\\nruncmd\": \"a\\\": {}\\nruncmd\"\nX: 1\n"},
+		{"merge key", "{a: {'{{ .VM.Name }}': {b: 1}}}", "<<", "a:\n  \"<<\":\n    b: 1\n"},
+		{"text that looks the same", "|\n  #cloud-config\n  a: \"{{ .VM.Name }}\"\n", "x\"\nb: \"", "a: \"x\\\"\\nb: \\\"\"\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			source := parse(t, "userdata: "+c.file+"\nvendordata: "+c.file)
+			before := string(source.UserData)
+			got, err := template.Expand(metadata.VM{Name: c.vm, UUID: "u"}, source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "#cloud-config\n" + c.want; string(got.UserData) != want || string(got.VendorData) != want {
+				t.Errorf("got\n%s\nand\n%s\nwant\n%s", got.UserData, got.VendorData, want)
+			}
+			if string(source.UserData) != before {
+				t.Error("Expand changed what it was given")
+			}
+		})
+	}
+	plain := parse(t, "userdata: {a: '{ {'}")
+	if same, err := template.Expand(vm, plain); same != plain || err != nil {
+		t.Errorf("without templates: %p, %v, want the same instance", same, err)
+	}
+}
+
+// User-data that is text is filled in as it stands.
+func TestText(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"#cloud-config\nhostname: {{ json .VM.Name }}\n", "#cloud-config\nhostname: \"web-7\"\n"},
+		{"#cloud-config\nruncmd:\n- echo {{ .VM.Name }}\n", "#cloud-config\nruncmd:\n- echo web-7\n"},
+		{"#cloud-config\nruncmd:\n  - echo \"{{ .VM.Name }}\"\n", "#cloud-config\nruncmd:\n  - echo \"web-7\"\n"},
+		{"#cloud-config\n# {{ .VM.Name }}\na: \"{{ .VM.Name }}\"\n", "#cloud-config\n# web-7\na: \"web-7\"\n"},
+		{"#cloud-config\na:   \"{{ .VM.Name }}\"\n", "#cloud-config\na:   \"web-7\"\n"},
+		{"#cloud-config\na: '{{ .VM.Name }}'\n", "#cloud-config\na: 'web-7'\n"},
+		{"#cloud-config\na: \"{{ if false }}\"\n# {{ end }}\"\n", "#cloud-config\na: \"\"\n"},
+		{"#cloud-config\n{{ if true }}a: 1{{ end }}\n", "#cloud-config\na: 1\n"},
+		{"#cloud-config\na: |\n  \"{{ .VM.Name }}\"\n", "#cloud-config\na: |\n  \"web-7\"\n"},
+		{"#!/bin/sh\necho \"{{ .VM.Name }}\"\n", "#!/bin/sh\necho \"web-7\"\n"},
+		{"a: \"{{ .VM.Name }}\"\n", "a: \"web-7\"\n"},
+	} {
+		got, err := template.Expand(vm, &metadata.Instance{UserData: []byte(c.text)})
+		if err != nil || string(got.UserData) != c.want {
+			t.Errorf("%q: got %q, %v, want %q", c.text, got.UserData, err, c.want)
+		}
+	}
+}
+
+func TestMappingErrors(t *testing.T) {
+	million := "{{ printf \"%999999d\" 1 }}"
+	for _, c := range []struct{ file, vm, want string }{
+		{"userdata:\n  a: x\n  runcmd:\n  - [echo, '{{ .VM.Nme }}']", "", "web.yaml:4:12: userdata.runcmd.0.1: the template has a field .VM.Nme, and there is none: did you mean Name?"},
+		{"userdata:\n  runcmd:\n  - |\n    one\n    {{ x }}", "", "web.yaml:3:5: userdata.runcmd.0: the template on line 2 of this text has a function x, and there is none"},
+		{"vendordata:\n  a:\n    '{{ x }}': 1", "", "web.yaml:3:5: vendordata.a.{{ x }}: the template has a function x, and there is none"},
+		{"userdata:\n  a: '{{ if true }}'\n  b: '{{ end }}'", "", "web.yaml:2:3: userdata.a: the template is not understood"},
+		{"userdata:\n  a: '{{ .VM.Name }}'", "\xff", "web.yaml:2:3: userdata.a: the template gives text that is not UTF-8"},
+		{"metadata:\n  a: '{{ .VM.Name }}'", "\xff", "web.yaml:2:3: metadata.a: the template gives text that is not UTF-8"},
+		{"userdata:\n  a: '{{ slice .VM.Name 3 }}'", "a", "web.yaml:2:3: userdata.a: the template can't be filled in for this VM"},
+		{"userdata:\n  '{{ .VM.Name }}': 1", "", "web.yaml:2:3: userdata.{{ .VM.Name }}: the template gives an empty key"},
+		{"userdata:\n  a: 1\n  '{{ .VM.Name }}': 1", "a", "web.yaml:3:3: userdata.{{ .VM.Name }}: the template gives a key that is there twice"},
+		{"userdata:\n  '{{ .VM.Name }}': 1\n  a: 1", "a", "web.yaml:3:3: userdata.a: the template gives a key that is there twice"},
+		{"userdata:\n  '{{ .VM.Name }}': 1", strings.Repeat("k", 200), "web.yaml:1:1: userdata: the template gives what can't be written as YAML: a key is longer than 160 bytes"},
+		{"userdata:\n  a: '" + strings.Repeat(million, 5) + "'", "", "web.yaml:2:3: userdata.a: the template gives more than 4 MiB"},
+		{"userdata:\n  a: ['" + strings.Repeat(million+"', '", 4) + million + "']", "", "web.yaml:2:123: userdata.a.4: the template gives more than 4 MiB"},
+		{"userdata:\n  a: '{{ .VM.Name }}'", strings.Repeat("\u2028", 1<<20), "web.yaml:1:1: userdata: the template gives more than 4 MiB"},
+		{"userdata: |\n  #cloud-config\n  a: \"b {{ .VM.Nme }}\"\n", "", "web.yaml:3:15: userdata: the template has a field .VM.Nme"},
+		{"userdata: |\n  #cloud-config\n  a: \"{{ if true }}\"\n  b: \"{{ end }}\"\n", "", "web.yaml:1:1: userdata.a: the template is not understood"},
+	} {
+		_, err := template.Expand(metadata.VM{Name: c.vm}, parse(t, c.file))
+		if text := fmt.Sprint(err); !errors.Is(err, metadata.ErrInvalid) || !strings.Contains(text, c.want) {
+			t.Errorf("%.100q:\ngot  %.300s\nwant %s", c.file, text, c.want)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"a {{ .VM.Nme }}", "f.yaml:3:11: userdata: the template has a field .VM.Nme, and there is none: did you mean Name?"},
@@ -156,6 +256,31 @@ func FuzzExpand(f *testing.F) {
 		}
 		if err != nil && !errors.Is(err, metadata.ErrInvalid) {
 			t.Errorf("%v is no ErrInvalid", err)
+		}
+	})
+}
+
+// FuzzName checks that a name in a mapping is a value and nothing else, whatever it is.
+func FuzzName(f *testing.F) {
+	for _, seed := range []string{"web1", "a\"\nruncmd: [x]", "\\", "0x_", "1:30", "\u2028#", "{{", "\xff"} {
+		f.Add(seed)
+	}
+	instance, err := vmfile.Parse("", []byte("userdata: {a: '{{ .VM.Name }}', b: [{c: ' x{{ .VM.Name }}'}], d: 1}"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		got, err := template.Expand(metadata.VM{Name: name}, instance)
+		if err != nil {
+			if utf8.ValidString(name) {
+				t.Error(err)
+			}
+			return
+		}
+		read, ok := yaml11.ReadCloudConfig(got.UserData)
+		want := yaml11.Map{{Key: "a", Value: name}, {Key: "b", Value: []any{yaml11.Map{{Key: "c", Value: " x" + name}}}}, {Key: "d", Value: int64(1)}}
+		if !ok || !reflect.DeepEqual(read, want) {
+			t.Errorf("%q reads as %v", got.UserData, read)
 		}
 	})
 }

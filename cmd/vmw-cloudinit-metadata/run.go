@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -99,6 +98,9 @@ func newRunCommand() *cobra.Command {
 
 func (f *runFlags) run(cmd *cobra.Command) error {
 	ctx := cmd.Context()
+	// First: who asks while the server starts has them when it has started.
+	counters := make(chan os.Signal, 1)
+	onStatsSignal(counters)
 	var file *configuration
 	var content *config.Config
 	if f.config != "" {
@@ -161,7 +163,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err := notifySystemd("READY=1"); err != nil {
 		logger.Warn("can't tell systemd that the server is ready", "error", err)
 	}
-	return serve(ctx, s, listeners, logger)
+	return serve(ctx, s, listeners, counters, logger)
 }
 
 // services are those of the configuration file, or the one that the flags make.
@@ -216,8 +218,8 @@ func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, servi
 	}
 }
 
-// serve serves until ctx is done or a listener fails, and shuts down.
-func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logger *slog.Logger) error {
+// serve serves until ctx is done or a listener fails, and logs the counters whenever somebody asks; then it shuts down.
+func serve(ctx context.Context, s *server.Server, listeners []net.Listener, asked <-chan os.Signal, logger *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	failures := make(chan error, len(listeners))
@@ -231,7 +233,7 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 	if os.Getenv("GOGC") == "" {
 		keepHeadroom(ctx, headroom)
 	}
-	showCounters(ctx, s, logger)
+	showCounters(ctx, s, asked, logger)
 	_ = notifySystemd("STOPPING=1") // it was told that we are ready, or nobody listens
 	logger.Info("stopping; answers under way are finished first", "limit", shutdownLimit)
 	limited, release := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
@@ -248,10 +250,7 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, logg
 }
 
 // showCounters logs them whenever somebody asks, until ctx is done.
-func showCounters(ctx context.Context, s *server.Server, logger *slog.Logger) {
-	asked := make(chan os.Signal, 1)
-	onStatsSignal(asked)
-	defer signal.Stop(asked)
+func showCounters(ctx context.Context, s *server.Server, asked <-chan os.Signal, logger *slog.Logger) {
 	for {
 		select {
 		case <-asked:

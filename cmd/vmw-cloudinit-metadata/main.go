@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"vmw-cloudinit-metadata/internal/logqueue"
 )
 
 // drivers are the constructors by the names that --driver takes. Each gets the driver's options, which are valid JSON, and the
@@ -39,6 +41,14 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	command, err := root.ExecuteContextC(ctx)
+	if log, ok := command.ErrOrStderr().(*logqueue.Queue); ok {
+		stderr = log
+		defer func() {
+			limited, release := context.WithTimeout(context.WithoutCancel(ctx), flushLimit)
+			defer release()
+			_ = log.Close(limited) // nobody reads it, then
+		}()
+	}
 	if err == nil {
 		return 0
 	}

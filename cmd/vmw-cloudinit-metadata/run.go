@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmw-cloudinit-metadata/internal/config"
+	"vmw-cloudinit-metadata/internal/logqueue"
 	"vmw-cloudinit-metadata/internal/server"
 	"vmw-cloudinit-metadata/internal/tlspair"
 	"vmw-cloudinit-metadata/vspc"
@@ -31,6 +33,8 @@ const (
 	// shutdownLimit is how long answers under way may take once the server is told to end: less than the 90 s after
 	// which systemd kills.
 	shutdownLimit = 10 * time.Second
+	// flushLimit is how long the log's last lines may take to be read, when all else has ended.
+	flushLimit = 2 * time.Second
 	// spareFiles are open files that are no connections: listeners, the driver's, what the runtime needs.
 	spareFiles = 100
 )
@@ -118,7 +122,9 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	logger := f.logger(cmd.ErrOrStderr())
+	log := logqueue.New(cmd.ErrOrStderr(), f.linesLost)
+	cmd.SetErr(log) // execute says there what went wrong, and closes it
+	logger := f.logger(log)
 	pair, tlsConfig, err := f.tls.load(logger)
 	if err != nil {
 		return err
@@ -272,6 +278,13 @@ func (f *runFlags) logger(w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// linesLost returns the log's line about lines that it lacks. It is an error, as some of them may have been.
+func (f *runFlags) linesLost(lines int) []byte {
+	var line bytes.Buffer
+	f.logger(&line).Error("log lines were lost: what reads the log was too slow", "lines", lines)
+	return line.Bytes()
 }
 
 // networks reads --allow. An address alone is a network of one.

@@ -54,6 +54,7 @@ func rules() []arch.Rule {
 		// The server never knows a driver or an engine; the guest's side knows nothing of the server's.
 		{Package: "internal/server", Logs: true, Imports: []string{"vspc", "packet", "metadata", "nocloud", "internal/dedupe", "internal/workers", "golang.org/x/time", "github.com/prometheus"}},
 		{Package: "internal/tlspair"},
+		{Package: "internal/logqueue", Pure: true},
 		{Package: "internal/tty", Imports: []string{sys}},
 		{Package: "internal/guest", Logs: true, Imports: []string{"packet", "nocloud/seed", "internal/tty"}},
 		{Package: "internal/guest/guesttest", Imports: []string{"packet"}},

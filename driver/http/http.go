@@ -37,6 +37,9 @@ const (
 	maxConnections = 64
 	// maxTokenSize is far more than any token has, in bytes.
 	maxTokenSize = 64 << 10
+	// silence is how long nothing may come on a connection of HTTP/2 until a ping asks whether the server is still at
+	// the other end, and how long its answer may take. TCP alone takes a quarter of an hour to find out.
+	silence = 5 * time.Second
 )
 
 // Config says where the data is. One of URL and NoCloud is required. In both, {{.UUID}}, {{.Name}}, {{.BIOSUUID}}
@@ -165,6 +168,7 @@ func (d *Driver) transport() (*http.Transport, error) {
 	return &http.Transport{
 		DialContext: dial, TLSClientConfig: config, ForceAttemptHTTP2: true, MaxConnsPerHost: maxConnections,
 		MaxIdleConnsPerHost: maxConnections, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence},
 	}, nil
 }
 

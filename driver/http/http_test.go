@@ -542,6 +542,63 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// deafConn loses what is written once its other end is gone, as a network does that drops packets.
+type deafConn struct {
+	net.Conn
+	gone *atomic.Bool
+}
+
+func (c deafConn) Write(b []byte) (int, error) {
+	if c.gone.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// HTTP/2 has one connection for all requests. When its server is gone without a word, another one must take its place.
+func TestConnectionThatFellSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		ca := certificate(t, dir, "ca", nil)
+		listener := pipeListener{make(chan net.Conn), make(chan struct{})}
+		server := &http.Server{
+			Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "userdata: ", r.Proto) }),
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate(t, dir, "server", &ca)}},
+		}
+		go server.ServeTLS(listener, "", "")
+		defer server.Close()
+		d := newDriver(t, Config{URL: "https://127.0.0.1/{{.Name}}", CAFile: filepath.Join(dir, "ca.crt")})
+		var gone *atomic.Bool
+		d.client.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			listener.conns <- theirs
+			gone = new(atomic.Bool)
+			return deafConn{ours, gone}, nil
+		}
+		defer d.Close()
+		find := func() error {
+			instance, err := d.Find(t.Context(), web1)
+			if err == nil && string(instance.UserData) != "HTTP/2.0" {
+				t.Errorf("got %s, want HTTP/2", instance.UserData)
+			}
+			return err
+		}
+		for range maxConnections + 1 { // none that is lost counts as open
+			if err := find(); err != nil {
+				t.Fatal(err)
+			}
+			gone.Store(true)
+			start, err := time.Now(), errors.New("not asked yet")
+			for err != nil && time.Since(start) < time.Minute {
+				err = find()
+			}
+			if took := time.Since(start); err != nil || took > 2*silence {
+				t.Fatalf("after %s: %v", took, err)
+			}
+		}
+	})
+}
+
 func Example() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "metadata:\n  hostname: host-of%s\n", strings.ReplaceAll(r.URL.Path, "/", "-"))

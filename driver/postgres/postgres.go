@@ -34,6 +34,8 @@ const (
 	documentColumn = "document"
 	// maxParameters is how many parameters a query may have: the fields of metadata.VM.
 	maxParameters = 4
+	// nameIndex is the place of the VM's name among them.
+	nameIndex = 1
 	// maxShown bounds what an error shows of the database's own message, in bytes.
 	maxShown = 300
 )
@@ -105,6 +107,7 @@ func New(config Config) (*Driver, error) {
 	if pool.ConnConfig.RuntimeParams["application_name"] == "" {
 		pool.ConnConfig.RuntimeParams["application_name"] = "vmw-cloudinit-metadata"
 	}
+	pool.ConnConfig.RuntimeParams["client_encoding"] = "UTF8" // what all else here is in; without it, it is the database's own
 	d := &Driver{config: config}
 	if d.types, err = parameterTypes(config.Query); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -144,12 +147,23 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	defer connection.Release()
 	// Values go both ways as text, which the database reads as what the query makes of it, uuid or text.
 	count := len(d.types)
-	rows := connection.Conn().PgConn().ExecParams(ctx, d.config.Query, parameters(vm)[:count], d.types, make([]int16, count), []int16{pgx.TextFormatCode})
-	instance, err := readRows(rows, vm)
-	if _, closing := rows.Close(); closing != nil {
-		return nil, explain(closing)
+	for values := parameters(vm); ; values[nameIndex] = nil {
+		rows := connection.Conn().PgConn().ExecParams(ctx, d.config.Query, values[:count], d.types, make([]int16, count), []int16{pgx.TextFormatCode})
+		instance, err := readRows(rows, vm)
+		_, closing := rows.Close()
+		switch {
+		case closing == nil:
+			return instance, err
+		case !isUntranslatable(closing) || values[nameIndex] == nil:
+			return nil, explain(closing)
+		}
 	}
-	return instance, err
+}
+
+// isUntranslatable is for a character that the database's encoding lacks. A name that has one is in no row.
+func isUntranslatable(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == "22P05"
 }
 
 // readRows makes an Instance of the one row.
@@ -202,7 +216,7 @@ func parameters(vm metadata.VM) [][]byte {
 	if _, isUUID := metadata.ParseUUID(vm.Name); vm.Name != "" && !isUUID && utf8.ValidString(vm.Name) && !strings.ContainsRune(vm.Name, 0) {
 		name = []byte(vm.Name)
 	}
-	return slices.Insert(values, 1, name)
+	return slices.Insert(values, nameIndex, name)
 }
 
 // checkColumns refuses what is neither a document nor a VM's data in parts.

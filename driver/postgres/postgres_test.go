@@ -124,6 +124,7 @@ func TestPostgres(t *testing.T) {
 	})
 	t.Run("columns", func(t *testing.T) { testColumns(t, s) })
 	t.Run("queries", func(t *testing.T) { testQueries(t, s) })
+	t.Run("encoding", func(t *testing.T) { testEncoding(t, s) })
 	t.Run("list", func(t *testing.T) { testList(t, s) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, s) })
 	t.Run("documentation", func(t *testing.T) { testDocumentation(t, s) })
@@ -208,6 +209,24 @@ func testQueries(t *testing.T, s *server) {
 	d := open(t, postgres.Config{DSN: s.dsn(), Query: "SELECT json_build_object('userdata', concat($1::uuid, $2::text, $3::uuid, $4::uuid)) AS document"})
 	if instance, err := d.Find(t.Context(), vm); err != nil || string(instance.UserData) != uuid1+"web1"+uuid2 {
 		t.Errorf("got %+v, %v, want each parameter in its place", instance, err)
+	}
+}
+
+// A database in another encoding than UTF-8 gives and takes UTF-8.
+func testEncoding(t *testing.T, s *server) {
+	s.exec(t, "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+	query := "SELECT 'name: ' || chr(233) AS userdata WHERE $2 = chr(233) OR $1::text IS NOT NULL AND $2 IS NULL"
+	d := open(t, postgres.Config{DSN: "host=" + s.folder + " user=test dbname=latin", Query: query})
+	for name, vm := range map[string]metadata.VM{
+		"a name":                                {Name: "é"},
+		"a UUID, and a name that it can't hold": {Name: "日本", UUID: uuid1},
+	} {
+		if instance, err := d.Find(t.Context(), vm); err != nil || string(instance.UserData) != "name: é" {
+			t.Errorf("%s: got %+v, %v", name, instance, err)
+		}
+	}
+	if instance, err := d.Find(t.Context(), metadata.VM{Name: "日本"}); !errors.Is(err, metadata.ErrNotFound) {
+		t.Errorf("a name that it can't hold: got %+v, %v, want not found", instance, err)
 	}
 }
 

@@ -14,6 +14,10 @@ import (
 	"vmw-cloudinit-metadata/packet"
 )
 
+// firstTurn is how long one port of several is asked at first, before the next one's turn comes. A port on which something
+// else talks without end would never let the others have theirs.
+const firstTurn = 3 * time.Second
+
 // candidate is a port, while it is being asked.
 type candidate struct {
 	path    string
@@ -21,6 +25,7 @@ type candidate struct {
 	client  *Client
 	closed  time.Time     // since when it can't be opened
 	err     error         // the last one
+	turn    time.Duration // the most that it may take to ask once; 0 for no bound
 	refused *packet.Error // the server's last answer, if it said why not
 }
 
@@ -29,6 +34,21 @@ func (p *candidate) close() {
 		_ = p.port.Close()
 		p.port = nil
 	}
+}
+
+// ask asks once, for as long as it is the port's turn.
+func (p *candidate) ask(ctx context.Context) error {
+	if p.turn == 0 {
+		return p.client.Ask(ctx)
+	}
+	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, p.turn)
+	defer cancel()
+	err := p.client.Ask(ctx)
+	if time.Since(started) >= p.turn {
+		p.turn *= 2 // an answer may be long, and the line slow
+	}
+	return err
 }
 
 // hopeless says whether another try would bring nothing new.
@@ -66,6 +86,11 @@ func (c *Config) find(ctx context.Context) (*candidate, error) {
 
 // round goes round the ports, and returns the one whose server answered, be it with a final no.
 func (c *Config) round(ctx context.Context, ports []*candidate, nics []packet.NIC) *candidate {
+	if len(ports) > 1 {
+		for _, p := range ports {
+			p.turn = firstTurn
+		}
+	}
 	for {
 		var rest time.Duration = -1
 		for _, p := range ports {
@@ -99,7 +124,7 @@ func (c *Config) try(ctx context.Context, p *candidate, nics []packet.NIC) bool 
 		}
 		p.closed = time.Time{}
 	}
-	p.err = p.client.Ask(ctx)
+	p.err = p.ask(ctx)
 	if p.err == nil || Final(p.err) {
 		return true
 	}

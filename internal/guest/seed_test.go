@@ -440,6 +440,46 @@ func TestGettyOnThePort(t *testing.T) {
 	})
 }
 
+// A port on which something talks without end takes its turns, and no more.
+func TestChatterOnAnotherPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, &guesttest.Server{Documents: small()}, nil)
+		m.put("sys/class/tty/console/active", "tty0")
+		chatty, receiver := guesttest.Line(nil)
+		ticker := time.NewTicker(time.Second / 10)
+		defer ticker.Stop()
+		ended := make(chan struct{})
+		defer close(ended)
+		go func() {
+			for {
+				select {
+				case <-ticker.C:
+					receiver.Write([]byte("$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*47\r\n"))
+				case <-ended:
+					return
+				}
+			}
+		}()
+		open := m.config.Open
+		m.config.Open = func(path string, speed int) (Port, error) {
+			if path == "/dev/ttyS0" {
+				return kept{chatty}, nil
+			}
+			return open(path, speed)
+		}
+		if r := m.run(firstTurn + time.Second); r.Result != OK || r.Device != "/dev/ttyS1" {
+			t.Errorf("got %+v", r)
+		}
+		m.wantSeed(small())
+
+		m.server.Do(func() { m.server.Mute = true })
+		time.AfterFunc(time.Minute, func() { m.server.Do(func() { m.server.Mute = false }) })
+		if r := m.run(DefaultWait); r.Result != OK {
+			t.Errorf("from a server that comes late: %+v", r)
+		}
+	})
+}
+
 func TestServerComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, &guesttest.Server{Documents: small(), Mute: true}, nil)

@@ -331,7 +331,7 @@ func (c *child) takeHuge(start []byte) error {
 func (c *child) deliver(id uint64, r result) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if id > c.lastID {
+	if id == 0 || id > c.lastID {
 		return fmt.Errorf("the driver's program answered request %d, which was never made", id)
 	}
 	c.missed = 0

@@ -287,6 +287,7 @@ func TestLies(t *testing.T) {
 	huge := strings.Repeat("x", 64<<10)
 	for name, lie := range map[string]func(io.Writer, request){
 		"unknown id":   func(w io.Writer, r request) { fmt.Fprintf(w, `{"id":%d,"instance":{}}`+"\n", r.ID+1000) },
+		"zero id":      func(w io.Writer, r request) { fmt.Fprintln(w, `{"id":0,"instance":{}}`) },
 		"negative id":  func(w io.Writer, r request) { fmt.Fprintln(w, `{"id":-1,"instance":{}}`) },
 		"no id":        func(w io.Writer, r request) { fmt.Fprintln(w, `{"instance":{}}`) },
 		"id of text":   func(w io.Writer, r request) { fmt.Fprintf(w, `{"id":"%d","instance":{}}`+"\n", r.ID) },

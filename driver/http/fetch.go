@@ -143,7 +143,11 @@ func (doc *document) keep(header http.Header) {
 		}
 	}
 	if expires, err := http.ParseTime(header.Get("Expires")); err == nil && !stated {
-		fresh = expires.Sub(now)
+		written, err := http.ParseTime(header.Get("Date")) // by the server's clock, as Expires is
+		if err != nil {
+			written = now
+		}
+		fresh = expires.Sub(written)
 	}
 	fresh -= seconds(header.Get("Age"))
 	doc.freshUntil = now.Add(min(max(fresh, 0), maxFresh))

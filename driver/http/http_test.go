@@ -410,6 +410,18 @@ func TestCache(t *testing.T) {
 		find("five", 1, 0)
 		find("five", 0, 0)
 
+		// Expires and Date are by the server's clock, which need not be ours.
+		for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+			time.Sleep(time.Hour)
+			theirs := time.Now().Add(ahead)
+			header.Set("Date", theirs.UTC().Format(http.TimeFormat))
+			header.Set("Expires", theirs.Add(30*time.Second).UTC().Format(http.TimeFormat))
+			find("five", 1, 0)
+			find("five", 0, 0)
+			time.Sleep(30 * time.Second)
+			find("five", 1, 0)
+		}
+
 		time.Sleep(time.Minute)
 		header, status = nil, http.StatusNotFound
 		if _, err := d.Find(t.Context(), web1); !errors.Is(err, metadata.ErrNotFound) {

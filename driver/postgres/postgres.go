@@ -145,11 +145,18 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 		return nil, explain(err)
 	}
 	defer connection.Release()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	// Values go both ways as text, which the database reads as what the query makes of it, uuid or text.
 	count := len(d.types)
 	for values := parameters(vm); ; values[nameIndex] = nil {
 		rows := connection.Conn().PgConn().ExecParams(ctx, d.config.Query, values[:count], d.types, make([]int16, count), []int16{pgx.TextFormatCode})
 		instance, err := readRows(rows, vm)
+		if rows.NextRow() { // err says what is wrong already; there may be millions more
+			cancel()
+			rows.Close()
+			return nil, err
+		}
 		_, closing := rows.Close()
 		switch {
 		case closing == nil:

@@ -185,6 +185,8 @@ func testQueries(t *testing.T, s *server) {
 		{"no parameters", "SELECT '{}' AS document", ""},
 		{"no row", "SELECT '{}' AS document WHERE false", "no data for this VM"},
 		{"two rows", "SELECT '{}' AS document FROM generate_series(1, 2)", "more than one row"},
+		{"rows without end", "SELECT '{}' AS document FROM (SELECT generate_series(1, 1000000000)) AS vms", "more than one row"},
+		{"rows of other columns", "SELECT 1 AS meta FROM (SELECT generate_series(1, 1000000000)) AS vms", "must be one named document"},
 		{"NULL", "SELECT NULL::text AS document", "the document is NULL"},
 		{"unknown column", "SELECT '{}' AS metadata, 1 AS meta", "must be one named document"},
 		{"column twice", "SELECT '{}' AS metadata, '{}' AS metadata", "each once"},

@@ -88,7 +88,18 @@ func (s *Server) welcome(conn net.Conn) {
 		return
 	}
 	go func() {
-		conn, err := s.secure(conn, address)
+		encrypted, err := speaksTLS(conn, s.patience(address))
+		if err != nil {
+			s.left(conn.RemoteAddr(), err)
+			conn.Close()
+			s.leave(address)
+			return
+		}
+		if !encrypted {
+			s.start(conn, address)
+			return
+		}
+		conn, err := s.secure(conn)
 		if err != nil {
 			s.stats.Broken.Add(1)
 			s.quiet.log(s.log, slog.LevelWarn, "tls", "TLS failed", "remote", conn.RemoteAddr().String(), "error", err)
@@ -115,11 +126,8 @@ func (s *Server) start(conn net.Conn, address netip.Addr) {
 	})
 }
 
-// secure starts TLS on conn if its peer does.
-func (s *Server) secure(conn net.Conn, address netip.Addr) (net.Conn, error) {
-	if encrypted, err := speaksTLS(conn, s.patience(address)); !encrypted || err != nil {
-		return conn, err
-	}
+// secure starts TLS on conn.
+func (s *Server) secure(conn net.Conn) (net.Conn, error) {
 	secure := tls.Server(conn, s.cfg.TLS)
 	ctx, cancel := context.WithTimeout(s.life, handshakeTimeout)
 	defer cancel()

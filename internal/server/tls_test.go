@@ -10,6 +10,7 @@ import (
 
 	"vmw-cloudinit-metadata/internal/server"
 	"vmw-cloudinit-metadata/internal/tlspair"
+	"vmw-cloudinit-metadata/internal/tlstest"
 	"vmw-cloudinit-metadata/packet"
 	"vmw-cloudinit-metadata/vspc"
 )
@@ -94,5 +95,23 @@ func TestTLS(t *testing.T) {
 	}
 	if _, err := server.New(server.Config{RequireTLS: true}); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("TLS is required without a certificate: %v", err)
+	}
+}
+
+// TestAResetBeforeTheFirstByte checks that a health check that resets its connection is no broken one where there is a
+// certificate, as it is none where there is not.
+func TestAResetBeforeTheFirstByte(t *testing.T) {
+	certificate, _ := tlstest.SelfSigned(t, "vspc.example.com")
+	for name, cfg := range map[string]server.Config{"with a certificate": {TLS: certificate}, "without": {}} {
+		t.Run(name, func(t *testing.T) {
+			s, address, log := start(t, cfg)
+			conn := dial(t, address).(*net.TCPConn)
+			conn.SetLinger(0)
+			conn.Close()
+			waitFor(t, func() bool { return strings.Contains(log.String(), "remote="+conn.LocalAddr().String()) })
+			if broken := s.Stats().Broken.Load(); broken != 0 || !strings.Contains(log.String(), "level=DEBUG msg=\"connection ended\"") {
+				t.Errorf("%d broken; log:\n%s", broken, log)
+			}
+		})
 	}
 }

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -159,17 +157,15 @@ type leaving struct {
 	closeServices func()
 }
 
-// reloadOnSignal reloads the configuration at each SIGHUP. The function that it returns ends that, and closes the drivers: those of
-// closeServices, or of what came after them.
-func (c *configuration) reloadOnSignal(s *server.Server, closeServices func(), log *slog.Logger) (stop func()) {
-	signals, done, gone := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
-	signal.Notify(signals, syscall.SIGHUP)
+// reloadOnSignal reloads the configuration at each of signals. The function that it returns ends that, and closes the drivers: those
+// of closeServices, or of what came after them.
+func (c *configuration) reloadOnSignal(signals <-chan os.Signal, s *server.Server, closeServices func(), log *slog.Logger) (stop func()) {
+	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
 		c.reloadAt(signals, done, s, closeServices, log)
 	}()
 	return func() {
-		signal.Stop(signals)
 		close(done)
 		<-gone
 	}
@@ -211,11 +207,10 @@ func onTerminal() bool {
 	return term.IsTerminal(int(os.Stdin.Fd())) || term.IsTerminal(int(os.Stderr.Fd()))
 }
 
-// outliveHangup keeps SIGHUP, which is meant as "read your configuration again", from ending a server that has none. The
-// function that it returns ends that.
-func outliveHangup(log *slog.Logger) (stop func()) {
-	signals, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, syscall.SIGHUP)
+// outliveHangup answers SIGHUP, which is meant as "read your configuration again", in a server that has none. The function
+// that it returns ends that.
+func outliveHangup(signals <-chan os.Signal, log *slog.Logger) (stop func()) {
+	done := make(chan struct{})
 	go func() {
 		for {
 			select {
@@ -226,8 +221,5 @@ func outliveHangup(log *slog.Logger) (stop func()) {
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
-	}
+	return func() { close(done) }
 }

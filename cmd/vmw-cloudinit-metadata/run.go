@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -105,6 +106,12 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	// First: who asks while the server starts has them when it has started.
 	counters := make(chan os.Signal, 1)
 	onStatsSignal(counters)
+	// So has who reloads it: SIGHUP would end it.
+	hangups := make(chan os.Signal, 1)
+	if f.config != "" || !onTerminal() {
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
 	var file *configuration
 	var content *config.Config
 	if f.config != "" {
@@ -161,9 +168,9 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 		defer serveMetrics(ln, newRegistry(s, pair), logger)()
 	}
 	if file != nil {
-		defer file.reloadOnSignal(s, closeDrivers, logger)()
-	} else if !onTerminal() {
-		defer outliveHangup(logger)()
+		defer file.reloadOnSignal(hangups, s, closeDrivers, logger)()
+	} else {
+		defer outliveHangup(hangups, logger)()
 	}
 	f.announce(logger, listeners, f.describe(content), pair)
 	if err := notifySystemd("READY=1"); err != nil {

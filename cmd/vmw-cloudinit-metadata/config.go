@@ -61,6 +61,9 @@ func openConfiguration(cmd *cobra.Command, path string) (*configuration, *config
 	}
 	c.last = content.Settings
 	for _, setting := range content.Settings {
+		if _, several := flags.Lookup(setting.Key).Value.(pflag.SliceValue); !several && len(setting.Values) != 1 {
+			return nil, nil, usageError{setting.Errorf("%s: must be one value", setting.Key)}
+		}
 		if flags.Changed(setting.Key) {
 			continue
 		}

@@ -198,6 +198,9 @@ func (p *parser) services(value any) []Service {
 				if first, twice := uris[service.URI]; twice {
 					p.bad(at, "is the same as on line %d: each service has a URI of its own", first.Line)
 				}
+				if strings.Contains(service.URI, "?") {
+					p.bad(at, "what follows a ? is left to the ports: leave it out")
+				}
 				uris[service.URI] = p.places[at]
 			case "drivers":
 				service.Drivers = p.drivers(at, pair.Value)

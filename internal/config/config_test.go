@@ -74,6 +74,7 @@ func TestErrors(t *testing.T) {
 		"services: [{uri: a}]\n":                 "c.yaml:1:12: services.0: lacks its drivers",
 		"services: [{uri: a, driver: file}]\n":   "c.yaml:1:21: services.0.driver: there is no such key: did you mean drivers?",
 		"services:\n- {uri: a, drivers: [{driver: x}]}\n- {uri: a, drivers: [{driver: x}]}\n": "c.yaml:3:4: services.1.uri: is the same as on line 2",
+		"services: [{uri: a?1, drivers: [{driver: x}]}]\n":                                    "c.yaml:1:13: services.0.uri: what follows a ? is left to the ports",
 		"services: [{uri: a, drivers: [{options: {}}]}]\n":                                    "lacks the driver's name",
 		"services: [{uri: a, drivers: [{driver: x, options: []}]}]\n":                         "options: must be a mapping",
 		"services: [{uri: a, drivers: [{driver: x, required: 1}]}]\n":                         "required: must be true or false",

@@ -338,8 +338,12 @@ func listen(ctx context.Context, addresses []string) (listeners []net.Listener, 
 
 // listenOne opens the address that a flag has.
 func listenOne(ctx context.Context, flag, address string) (net.Listener, error) {
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
 		return nil, usageErrorf("--%s %q: it must be host:port, or :port for all of this machine's addresses", flag, address)
+	}
+	if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil {
+		return nil, usageErrorf("--%s %q: there is no port %s", flag, address, port)
 	}
 	l, err := server.Listen(ctx, address)
 	switch {

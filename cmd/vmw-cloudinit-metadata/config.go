@@ -218,7 +218,7 @@ func outliveHangup(signals <-chan os.Signal, log *slog.Logger) (stop func()) {
 		for {
 			select {
 			case <-signals:
-				log.Info("SIGHUP: without --config there is nothing to read again; data and certificates are read when they change")
+				log.Info("SIGHUP: without --config there is nothing to read again; data and the server's certificate are read when they change")
 			case <-done:
 				return
 			}

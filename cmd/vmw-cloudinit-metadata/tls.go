@@ -36,7 +36,7 @@ func (f *tlsFlags) register(flags *pflag.FlagSet) {
 	flags.Var(f.mode, "tls", "off: telnet:// alone; offer: telnets:// too, and encryption inside telnet:// for hosts that take it; require: nothing unencrypted; auto: offer with a certificate, else off")
 	flags.StringVar(&f.certFile, "tls-cert", "", "the `FILE` of the server's certificate, and those between it and its CA, in PEM; read again when it changes")
 	flags.StringVar(&f.keyFile, "tls-key", "", "the `FILE` of the certificate's key, in PEM")
-	flags.StringVar(&f.caFile, "client-ca", "", "demand a certificate of one of the CAs in this `FILE` (PEM) from whoever connects; ESXi hosts have none, a TLS proxy of yours may")
+	flags.StringVar(&f.caFile, "client-ca", "", "demand a certificate of one of the CAs in this `FILE` (PEM) from whoever connects; ESXi hosts have none, a TLS proxy of yours may; read at the start")
 }
 
 // load returns nil if there is no TLS.

@@ -48,7 +48,7 @@ them, and the log says why. Without --config there is nothing to read again, and
 the server.
 
 Every flag can come from the environment instead, as its help says; values of a flag that may be repeated are
-separated by commas there.`
+separated by commas there, but for --driver and --driver-opts, which have one value there.`
 
 const runExample = `  vmw-cloudinit-metadata run --uri my-metadata --driver file --driver-opts '{"directory": "/etc/my-vms"}'`
 

@@ -252,7 +252,7 @@ func serve(ctx context.Context, s *server.Server, listeners []net.Listener, aske
 	limited, release := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
 	defer release()
 	if err := s.Shutdown(limited); errors.Is(err, context.DeadlineExceeded) {
-		logger.Warn("stopped with answers unfinished: their guests did not take them in time")
+		logger.Warn("stopped with answers unfinished: their driver did not give them, or their guests did not take them, in time")
 	}
 	var err error
 	for range listeners {

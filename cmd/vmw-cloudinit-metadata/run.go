@@ -125,6 +125,9 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if f.maxAll < 0 || f.maxPerAddress < 0 {
 		return usageErrorf("--max-connections and --max-connections-per-address must be 0 (no limit) or more")
 	}
+	if f.identify <= 0 {
+		return usageErrorf("--identify-timeout %v: it must be more than nothing, as in 30s", f.identify)
+	}
 	allow, err := networks(f.allow)
 	if err != nil {
 		return err
@@ -305,6 +308,9 @@ func networks(texts []string) ([]netip.Prefix, error) {
 				return nil, usageErrorf("--allow %q: not a network, as in 10.1.0.0/16 or fd00:1::/32", text)
 			}
 			network = netip.PrefixFrom(address, address.BitLen())
+		}
+		if address, bits := network.Addr(), network.Bits()-96; address.Is4In6() && bits >= 0 { // as hosts' addresses are compared
+			network = netip.PrefixFrom(address.Unmap(), bits)
 		}
 		if network != network.Masked() {
 			return nil, usageErrorf("--allow %s: did you mean %v?", text, network.Masked())

@@ -1,9 +1,22 @@
 package main
 
 import (
+	"net/netip"
+	"reflect"
 	"regexp"
 	"testing"
 )
+
+func TestNetworks(t *testing.T) {
+	var want []netip.Prefix
+	for _, text := range []string{"192.0.2.0/24", "192.0.2.1/32", "10.0.0.0/8", "192.0.2.2/32", "2001:db8::/32", "2001:db8::1/128", "::/0"} {
+		want = append(want, netip.MustParsePrefix(text))
+	}
+	got, err := networks([]string{"192.0.2.0/24", "192.0.2.1", "::ffff:10.0.0.0/104", "::ffff:192.0.2.2", "2001:db8::/32", "2001:db8::1", "::/0"})
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+}
 
 func TestLostLinesAreSaidInTheLogsFormat(t *testing.T) {
 	for format, want := range map[string]string{

@@ -22,6 +22,19 @@ for name in vmw-cloudinit-guest vmw-cloudinit-metadata; do
 	done
 done
 
+echo "== an rpm that is removed leaves nothing behind"
+mkdir "$work/rpm.root"
+for name in vmw-cloudinit-guest vmw-cloudinit-metadata; do
+	# The scripts want systemctl of the root; Debian's rpm wants to be told that it is meant.
+	rpm --root "$work/rpm.root" --force-debian -i --nodeps --noscripts "$dist/$name"-*.x86_64.rpm
+	rpm --root "$work/rpm.root" --force-debian -e --noscripts "$name"
+done
+find "$work/rpm.root" -name 'vmw-cloudinit*' >"$work/left"
+if [ -s "$work/left" ]; then
+	cat "$work/left" >&2
+	exit 1
+fi
+
 echo "== manual pages"
 mkdir "$work/root"
 for package in "$dist"/*_amd64.deb; do

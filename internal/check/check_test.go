@@ -60,13 +60,13 @@ func TestFindings(t *testing.T) {
 	}
 	expect(t, c,
 		"f: error: the disk is on fire",
-		"a.yaml:1:", // the second key
+		"a.yaml:1:114: warning: metadata.public-keys.1: is no public key", // cloud-init hands it over, and sshd skips it
 		"b.yaml:1:1: error: metdata: is not a key of this format",
 		"c.yaml:1:34: error: network.gateway",
 		"d.yaml:4:3: error: userdata: is not YAML",
 		"d.yaml:5:3: error: vendordata: is of no kind that cloud-init knows",
-		"g.yaml:4:5: error: metadata.public-keys.you: is no public key that OpenSSH can read",
-		"g.yaml:5:100: error: metadata.public-keys.them.1: is no public key that OpenSSH can read",
+		"g.yaml:4:5: warning: metadata.public-keys.you: is no public key that OpenSSH can read",
+		"g.yaml:5:100: warning: metadata.public-keys.them.1: is no public key that OpenSSH can read",
 	)
 }
 

@@ -36,6 +36,8 @@ func cases() []struct{ text, want string } {
 		{"growpart:\n  mode: auto\n  devices: ['/']\n  ignore_growroot_disabled: false\n", ""},
 		{"write_files:\n- path: /a\n  content: !!binary aGVsbG8=\n  permissions: '0644'\n", ""},
 		{"runcmd:\n- echo\n- [a, b]\n- ~\n", ""},
+		{"runcmd:\n- [su, -, postgres]\n- \"a\tb -, c\"\n", ""},
+		{"runcmd:\n- [su, -, po\tgres, -]\n", "3:13: has a tab"},
 		{"users:\n- default\n- name: a\n  ssh_authorized_keys: [x]\n", ""},
 		{"chpasswd:\n  expire: false\n  users:\n  - {name: a, type: RANDOM}\n", ""},
 		{"disk_setup: {/dev/sda: {table_type: gpt, layout: [50, [50, 82]]}}\n", ""},

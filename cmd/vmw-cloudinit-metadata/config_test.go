@@ -135,7 +135,7 @@ func TestMistakesInAConfigurationFileHaveTheirPlace(t *testing.T) {
 			{"services:\n- uri: a\n", `2:3: services.0: lacks its drivers`},
 			{driver("fil", "      a: b\n"), `4:5: there is no driver "fil": did you mean file?`},
 			{driver("file", "      templates: true\n"), `5:5: options: file: option directory: is missing`},
-			{driver("file", "      directory: "+data+"\n      templats: true\n"), `7:7: options: file: option templats: there is no such option: did you mean templates?`},
+			{driver("file", "      directory: "+data+"\n      template: true\n"), `7:7: options: file: option template: there is no such option: did you mean templates?`},
 			{driver("file", "      directory: "+data+"\n      templates: 7\n"), `7:7: options: file: option templates: must be true or false`},
 			{driver("file", "      directory: /nowhere\n"), `6:7: options: file: option directory: there is no directory /nowhere`},
 			{driver("http", "      url: http://x/\n      timeout: 7\n"), `7:7: options: http: option timeout: a duration`},

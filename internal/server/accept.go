@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"vmw-cloudinit-metadata/vspc"
 )
 
 const (
@@ -88,26 +90,25 @@ func (s *Server) welcome(conn net.Conn) {
 		return
 	}
 	go func() {
-		encrypted, err := speaksTLS(conn, s.patience(address))
-		if err != nil {
-			s.left(conn.RemoteAddr(), err)
-			conn.Close()
-			s.leave(address)
-			return
+		encrypted, err := speaksTLS(s.life, conn, s.patience(address))
+		secured := conn
+		if err == nil && encrypted {
+			secured, err = s.secure(conn)
 		}
-		if !encrypted {
-			s.start(conn, address)
+		switch {
+		case s.life.Err() != nil: // it has said nothing that is worth waiting for
+			s.left(conn.RemoteAddr(), vspc.ErrClosed)
+		case err == nil:
+			s.start(secured, address)
 			return
-		}
-		conn, err := s.secure(conn)
-		if err != nil {
+		case encrypted:
 			s.stats.Broken.Add(1)
 			s.quiet.log(s.log, slog.LevelWarn, "tls", "TLS failed", "remote", conn.RemoteAddr().String(), "error", err)
-			conn.Close()
-			s.leave(address)
-			return
+		default:
+			s.left(conn.RemoteAddr(), err)
 		}
-		s.start(conn, address)
+		conn.Close()
+		s.leave(address)
 	}()
 }
 

@@ -115,3 +115,38 @@ func TestAResetBeforeTheFirstByte(t *testing.T) {
 		})
 	}
 }
+
+// TestShutdownDoesNotWaitForWhoHasNotSpoken has clients that are silent, or stop in the middle of their first word.
+func TestShutdownDoesNotWaitForWhoHasNotSpoken(t *testing.T) {
+	certificate, trust := tlstest.SelfSigned(t, "vspc.example.com")
+	for name, cfg := range map[string]server.Config{"with a certificate": {TLS: certificate}, "TLS required": {TLS: certificate, RequireTLS: true}, "without": {}} {
+		t.Run(name, func(t *testing.T) {
+			s, address, log := start(t, cfg)
+			for _, word := range []string{"", "\x16", "\x16\x03\x01\x01\x00", "\xff", "\xff\xfb"} {
+				if _, err := dial(t, address).Write([]byte(word)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// Connections are taken in their order: once this one is served, the others are held.
+			var conn net.Conn = dial(t, address)
+			if cfg.RequireTLS {
+				conn = tls.Client(conn, trust)
+			}
+			h := vspc.NewHost(conn, vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri})
+			defer h.Close()
+			if err := h.Handshake(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if err := s.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > time.Second { // a silent client would have two
+				t.Errorf("it took %v", took)
+			}
+			if broken := s.Stats().Broken.Load(); broken != 0 || strings.Contains(log.String(), "level=WARN") {
+				t.Errorf("%d broken; log:\n%s", broken, log)
+			}
+		})
+	}
+}

@@ -68,7 +68,9 @@ func Write(dir string, files map[string][]byte) (changed bool, err error) {
 func Recover(dir string) error {
 	dir = filepath.Clean(dir)
 	old := retired(dir)
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+	_, err := os.Lstat(old)
+	interrupted := !errors.Is(err, fs.ErrNotExist)
+	if _, err := os.Lstat(dir); interrupted && errors.Is(err, fs.ErrNotExist) {
 		if err := os.Rename(old, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("seed: the seed of an interrupted run can't be put back: %w", err)
 		}

@@ -208,11 +208,19 @@ func (c *Concentrator) remove(l *link) {
 	delete(c.links, l)
 }
 
+// RefuseMigrations answers VMOTION-BEGIN with NOTNOW from now on, as Shutdown does: for those who have something to
+// wait for ahead of it, and take no connections meanwhile.
+func (c *Concentrator) RefuseMigrations() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+}
+
 // Shutdown refuses migrations from now on, waits until what was sent to guests is handed to the network, or until ctx is done,
 // and closes all ports and connections. The caller stops sending, and stops serving new connections, before.
 func (c *Concentrator) Shutdown(ctx context.Context) error {
+	c.RefuseMigrations()
 	c.mu.Lock()
-	c.draining = true
 	var sessions []*Session
 	for l := range c.links {
 		sessions = append(sessions, l.session.Load())

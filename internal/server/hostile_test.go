@@ -399,6 +399,9 @@ func TestShutdownFinishesAnswers(t *testing.T) {
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
+		if _, err := h.Begin(t.Context(), []byte("seq1")); !errors.Is(err, vspc.ErrNotNow) {
+			t.Errorf("a VM may begin to move, and no target can come: %v", err)
+		}
 		close(release)
 		frame, err := packet.NewReader(h, 1<<20).ReadFrame()
 		if err != nil || frame.Code != packet.ResponseMetaData {

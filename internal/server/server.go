@@ -211,6 +211,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		ln.Close()
 	}
 	s.mu.Unlock()
+	s.concentrator.RefuseMigrations() // their targets could not connect
 
 	answered := make(chan struct{})
 	go func() {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -54,13 +55,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.mu.Unlock()
 	}()
 	for {
-		conn, err := ln.Accept()
+		conn, err := s.accept(ln)
 		switch {
 		case err == nil:
 			s.welcome(conn)
 		case ctx.Err() != nil || s.isStopping():
 			return nil
-		case isShortage(err):
+		case err == errFull || isShortage(err):
 			s.stats.AcceptPauses.Add(1)
 			s.quiet.log(s.log, slog.LevelError, "accept", "can't take more connections for now; raise the limit on open files (LimitNOFILE=, ulimit -n)",
 				"error", err, "connections", s.connectionCount())
@@ -72,6 +73,17 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			return fmt.Errorf("accepting on %s: %w", ln.Addr(), err)
 		}
 	}
+}
+
+// errFull says that there are as many connections as Config.RestAt allows.
+var errFull = errors.New("the other files that may be open are kept for the driver")
+
+// accept takes the next connection, if there is room for it.
+func (s *Server) accept(ln net.Listener) (net.Conn, error) {
+	if s.cfg.RestAt > 0 && s.connectionCount() >= s.cfg.RestAt {
+		return nil, errFull
+	}
+	return ln.Accept()
 }
 
 // welcome starts the life of a connection, if there is room for it.

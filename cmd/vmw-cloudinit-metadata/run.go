@@ -105,6 +105,9 @@ func newRunCommand() *cobra.Command {
 
 func (f *runFlags) run(cmd *cobra.Command) error {
 	ctx := cmd.Context()
+	// Whoever reads the log may end, and would end a program that has not asked for the signal. What signal.Ignore does
+	// would go on in the drivers' programs.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	// First: who asks while the server starts has them when it has started.
 	counters := make(chan os.Signal, 1)
 	onStatsSignal(counters)

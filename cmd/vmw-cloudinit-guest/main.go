@@ -194,6 +194,8 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 func (p *program) log(line string) { fmt.Fprintf(p.err, "%s: %s\n", name, line) }
 
 func (p *program) seed(ctx context.Context, args []string) int {
+	// A log that nobody reads any more must not end a boot without its data.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	f := p.flags("seed", "", guest.DefaultWait, "`DURATION` that a first boot waits for a server; later ones wait at most "+guest.LaterWait.String())
 	result := f.String("result", defaultResult, "`FILE` for the result, in JSON; empty for none")
 	console := f.String("console", "/dev/console", "`PATH` of the console that hears what is waited for; empty for none")

@@ -294,6 +294,13 @@ func (s *Session) standing(l *link) (admitted bool, refusal error) {
 	return s.admitted, s.refused
 }
 
+// wasAdmitted reports whether the port has our service.
+func (s *Session) wasAdmitted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.admitted
+}
+
 // tryOpen opens the session when its port is admitted and its VM known, and reports whether it is open. enough says
 // that what is known of the VM has to do. l's reader calls it.
 func (s *Session) tryOpen(l *link, enough bool) (bool, error) {

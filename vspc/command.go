@@ -235,12 +235,13 @@ func (l *link) peer(sequenceAndSecret []byte) {
 // complete makes this connection the port's, if it is the one that waits for it.
 func (l *link) complete(sequence []byte) error {
 	s := l.session.Load()
-	if !s.complete(l, sequence) {
+	m := s.complete(l, sequence)
+	if m == nil {
 		s.notify(l, Event{Kind: MoveIgnored, Err: fmt.Errorf("%v", CmdVMotionComplete)})
 		return nil
 	}
-	if a := l.asked; a != nil && a.answered&askName != 0 {
-		if err := s.learned(l, askName, a.Name); err != nil {
+	if m.named {
+		if err := s.learned(l, askName, m.name); err != nil {
 			return err
 		}
 	}

@@ -80,7 +80,7 @@ func Recover(dir string) error {
 		return fmt.Errorf("seed: %w", err)
 	}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), prefix(dir)) {
+		if entry.IsDir() && isLeftover(entry.Name(), dir) {
 			if err := os.RemoveAll(filepath.Join(filepath.Dir(dir), entry.Name())); err != nil {
 				return fmt.Errorf("seed: a leftover can't be removed: %w", err)
 			}
@@ -236,6 +236,17 @@ func takeOver(dir, fresh string, rename func(a, b string) error) error {
 }
 
 var errNoExchange = errors.New("this file system can't exchange two folders")
+
+// isLeftover says whether Write, or the shell client, has made the folder of that name beside dir. An editor's file may
+// begin like one.
+func isLeftover(name, dir string) bool {
+	rest, ok := strings.CutPrefix(name, prefix(dir))
+	if !ok || rest == "old" {
+		return ok
+	}
+	number, ok := strings.CutPrefix(rest, "new")
+	return ok && len(number) > 1 && strings.ContainsAny(number[:1], "-.") && strings.Trim(number[1:], "0123456789") == ""
+}
 
 // prefix begins the names of what Write keeps beside dir for a moment.
 func prefix(dir string) string { return "." + filepath.Base(dir) + "." }

@@ -255,6 +255,42 @@ func TestAFolderThatCannotBeRenamed(t *testing.T) {
 	}
 }
 
+// Write may be used beside files of somebody's who edits them.
+func TestOthersFilesStay(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "web1")
+	for _, name := range []string{".web1.new-123", ".web1.new.17", ".web1.old"} {
+		if err := os.Mkdir(filepath.Join(parent, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others := []string{".web1.new-idea", ".web1.newer", ".web1.old.yaml", ".web1.yaml.swp"}
+	for _, name := range others[:2] {
+		if err := os.Mkdir(filepath.Join(parent, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range append(others[2:], ".web1.new-4") {
+		if err := os.WriteFile(filepath.Join(parent, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Write(dir, map[string][]byte{MetaData: nil, UserData: nil}); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if want := append([]string{".web1.new-4"}, append(others, "web1")...); !reflect.DeepEqual(names, want) {
+		t.Errorf("there are %v, want %v", names, want)
+	}
+}
+
 // A crash may come while the old seed is being removed.
 func TestHalfOfASeedIsReplaced(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "nocloud")

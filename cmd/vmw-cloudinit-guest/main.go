@@ -236,7 +236,7 @@ func (p *program) get(ctx context.Context, args []string) int {
 		return outcome.ExitCode()
 	}
 	if *output != "" {
-		err = os.WriteFile(*output, data, 0o600)
+		err = write(*output, data)
 	} else {
 		_, err = p.out.Write(data)
 	}
@@ -245,6 +245,22 @@ func (p *program) get(ctx context.Context, args []string) int {
 		return guest.Failed.ExitCode()
 	}
 	return 0
+}
+
+// write makes a file that only its owner can read, whoever could read the one that was there.
+func write(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		err = f.Chmod(0o600)
+	}
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // progress draws a bar on a terminal, and nothing elsewhere.

@@ -146,6 +146,9 @@ func TestSeedTellsTheConsole(t *testing.T) {
 func TestGet(t *testing.T) {
 	path := port(t, &guesttest.Server{Documents: documents()})
 	file := filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(file, []byte("what everybody could read, and longer than what comes"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args []string
 		code int
@@ -166,6 +169,9 @@ func TestGet(t *testing.T) {
 	}
 	if data, err := os.ReadFile(file); err != nil || string(data) != `{"instance-id":"i-1"}` {
 		t.Errorf("%q, %v", data, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file is %v, %v", info.Mode(), err)
 	}
 }
 

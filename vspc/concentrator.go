@@ -48,6 +48,7 @@ var (
 	ErrReplaced         = errors.New("vspc: the same port has come again on another connection")
 	ErrNotIdentified    = errors.New("vspc: the peer did not identify a VM in time; is it an ESXi host, with this server as the port's proxy (vSPC)?")
 	ErrTLSRequired      = errors.New("vspc: the host did not offer TLS in time, and this server requires it; use telnets:// in the port's proxy URI")
+	ErrTLSFailed        = errors.New("vspc: TLS inside telnet could not be started")
 	ErrRefused          = errors.New("vspc: refused")
 	ErrMoved            = errors.New("vspc: the VM has moved to another connection")
 	ErrMoveEnded        = errors.New("vspc: the vMotion that the connection was for is over")

@@ -113,8 +113,7 @@ func (s *Server) welcome(conn net.Conn) {
 		}
 		conn, err := s.secure(conn)
 		if err != nil {
-			s.stats.Broken.Add(1)
-			s.quiet.log(s.log, slog.LevelWarn, "tls", "TLS failed", "remote", conn.RemoteAddr().String(), "error", err)
+			s.tlsFailed(conn.RemoteAddr(), err)
 			conn.Close()
 			s.leave(address)
 			return

@@ -74,8 +74,18 @@ func logged(vm metadata.VM) slog.Attr {
 	return slog.Group("vm", attrs...)
 }
 
+// tlsFailed takes the end of a connection on which TLS could not be started: the host may not trust the certificate.
+func (s *Server) tlsFailed(remote net.Addr, err error) {
+	s.stats.Broken.Add(1)
+	s.quiet.log(s.log, slog.LevelWarn, "tls "+addressOf(remote).String(), "TLS failed", "remote", remote.String(), "error", err)
+}
+
 // left takes the end of a connection.
 func (s *Server) left(remote net.Addr, err error) {
+	if errors.Is(err, vspc.ErrTLSFailed) {
+		s.tlsFailed(remote, err)
+		return
+	}
 	level := slog.LevelDebug
 	_, network := errors.AsType[net.Error](err)
 	switch {

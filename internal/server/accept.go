@@ -91,7 +91,7 @@ func (s *Server) welcome(conn net.Conn) {
 	address := addressOf(conn.RemoteAddr())
 	if why := s.enter(address); why != "" {
 		s.stats.Rejected.Add(1)
-		s.quiet.log(s.log, slog.LevelWarn, why, "connection refused: "+why, "remote", conn.RemoteAddr().String())
+		s.quiet.log(s.log, slog.LevelWarn, why+" "+vicinity(address), "connection refused: "+why, "remote", conn.RemoteAddr().String())
 		conn.Close()
 		return
 	}
@@ -219,6 +219,15 @@ func (s *Server) allows(address netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// vicinity is what log lines about an address are kept apart from those about others by. Whoever has one address of IPv6
+// has as many as he likes of its /64.
+func vicinity(address netip.Addr) string {
+	if address.Is6() {
+		return netip.PrefixFrom(address, 64).Masked().String()
+	}
+	return address.String()
 }
 
 // addressOf returns the address without its port and zone, and an IPv4 address as one; the zero Addr if it has none.

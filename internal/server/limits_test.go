@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -107,6 +109,44 @@ func TestALogIsNotFlooded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// from is a connection of an address.
+type from struct {
+	net.Conn
+	address string
+}
+
+func (f from) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(f.address), Port: 1} }
+
+// TestEachAddressThatIsRefusedIsLogged has somebody who is refused all the time, and a host that is refused once.
+func TestEachAddressThatIsRefusedIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(lines)
+		s, err := server.New(server.Config{
+			Services: []server.Service{{URI: uri, Driver: metadata.DriverFunc(inventory)}},
+			Allow:    []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			Logger:   slog.New(slog.NewTextHandler(log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := newPipes()
+		go s.Serve(t.Context(), ln)
+		for _, address := range []string{"198.51.100.1", "198.51.100.1", "198.51.100.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"} {
+			ours, theirs := net.Pipe()
+			ln.conns <- from{theirs, address}
+			if _, err := ours.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("%s: %v", address, err)
+			}
+		}
+		for address, want := range map[string]int{"198.51.100.1": 1, "198.51.100.2": 1, "[2001:db8::1]": 1, "[2001:db8::2]": 0, "[2001:db8:0:1::1]": 1} {
+			if got := strings.Count(log.String(), "remote="+address+":1"); got != want {
+				t.Errorf("%d lines about %s, want %d\n%s", got, address, want, log)
+			}
+		}
+		s.Shutdown(t.Context())
+	})
 }
 
 // TestAMigrationThatEndsBreaksNothing counts a migration that fails, and looks how its target is seen to end.

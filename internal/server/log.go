@@ -77,7 +77,7 @@ func logged(vm metadata.VM) slog.Attr {
 // tlsFailed takes the end of a connection on which TLS could not be started: the host may not trust the certificate.
 func (s *Server) tlsFailed(remote net.Addr, err error) {
 	s.stats.Broken.Add(1)
-	s.quiet.log(s.log, slog.LevelWarn, "tls "+addressOf(remote).String(), "TLS failed", "remote", remote.String(), "error", err)
+	s.quiet.log(s.log, slog.LevelWarn, "tls "+vicinity(addressOf(remote)), "TLS failed", "remote", remote.String(), "error", err)
 }
 
 // left takes the end of a connection.
@@ -98,7 +98,7 @@ func (s *Server) left(remote net.Addr, err error) {
 	if !s.log.Enabled(context.Background(), level) {
 		return
 	}
-	s.quiet.log(s.log, level, "left "+addressOf(remote).String(), "connection ended", "remote", remote.String(), "error", err)
+	s.quiet.log(s.log, level, "left "+vicinity(addressOf(remote)), "connection ended", "remote", remote.String(), "error", err)
 }
 
 // notice logs and counts what happens to ports.

@@ -95,7 +95,7 @@ func TestALogIsNotFlooded(t *testing.T) {
 				}
 				ask(t, h, "!!REQUEST_METADATA#\n")
 			}
-		}, "request not answered", 1},
+		}, "code=not-found", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, address, log := start(t, server.Config{})
@@ -109,6 +109,56 @@ func TestALogIsNotFlooded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestALineKeepsNoOtherBack has two lines within ten seconds that are not of one kind, or not about one VM.
+func TestALineKeepsNoOtherBack(t *testing.T) {
+	for name, tc := range map[string]struct {
+		play  func(t *testing.T, address string, log *lines)
+		lines []string
+	}{
+		"noise ahead of a request for wrong data": {func(t *testing.T, address string, _ *lines) {
+			h := boot(t, address, "wrong")
+			ask(t, h, "!!REQUEST_META\n")
+			ask(t, h, "!!REQUEST_METADATA#\n")
+		}, []string{"code=bad-request", "wrong.yaml:3:5"}},
+		"a host that just leaves ahead of one that says nonsense": {func(t *testing.T, address string, log *lines) {
+			dial(t, address).Close()
+			waitFor(t, func() bool { return strings.Contains(log.String(), "connection ended") })
+			closes(t, talk(t, address, "\xff\xf0"))
+		}, []string{"level=DEBUG msg=\"connection ended\"", "level=WARN msg=\"connection ended\""}},
+		"two guests that do not wait": {func(t *testing.T, address string, log *lines) {
+			for i := range 2 {
+				h := bootAs(t, address, vspc.HostConfig{Identity: vspc.Identity{Name: "hangs", VCUUID: fmt.Sprint(i) + webID[1:]}, ServiceURI: uri})
+				if _, err := h.Write(bytes.Repeat([]byte("!!REQUEST_METADATA#\n"), 20)); err != nil {
+					t.Fatal(err)
+				}
+				waitFor(t, func() bool { return strings.Count(log.String(), "does not wait for its answers") > 0 })
+			}
+		}, []string{"does not wait for its answers; some of its requests are dropped\" vm.name=hangs vm.uuid=0", "are dropped\" vm.name=hangs vm.uuid=1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, address, log := start(t, server.Config{RequestTimeout: time.Second})
+			tc.play(t, address, log)
+			for _, line := range tc.lines {
+				for start := time.Now(); !strings.Contains(log.String(), line); runtime.Gosched() {
+					if time.Since(start) > 5*time.Second {
+						t.Fatalf("no line with %s:\n%s", line, log)
+					}
+				}
+			}
+		})
+	}
+}
+
+// talk connects and says something.
+func talk(t *testing.T, address, text string) net.Conn {
+	t.Helper()
+	conn := dial(t, address)
+	if _, err := conn.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 // from is a connection of an address.

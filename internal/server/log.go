@@ -98,7 +98,7 @@ func (s *Server) left(remote net.Addr, err error) {
 	if !s.log.Enabled(context.Background(), level) {
 		return
 	}
-	s.quiet.log(s.log, level, "left "+vicinity(addressOf(remote)), "connection ended", "remote", remote.String(), "error", err)
+	s.quiet.log(s.log, level, "left "+level.String()+" "+vicinity(addressOf(remote)), "connection ended", "remote", remote.String(), "error", err)
 }
 
 // notice logs and counts what happens to ports.

@@ -22,6 +22,10 @@ import (
 // drainTime is how long the drivers of a former configuration stay open: longer than a request takes.
 const drainTime = time.Minute
 
+// reloadLimit is how long a reload under way, and the drivers' closing, may hold up the end of the program: a file system that
+// hangs must not keep a restart from being one of seconds.
+const reloadLimit = 2 * time.Second
+
 // serviceFlags are what a configuration file has services for.
 func serviceFlags() []string { return []string{"uri", "driver", "driver-opts"} }
 
@@ -243,7 +247,11 @@ func (c *configuration) reloadOnSignal(signals <-chan os.Signal, s *server.Serve
 	}()
 	return func() {
 		close(done)
-		<-gone
+		select {
+		case <-gone:
+		case <-time.After(reloadLimit):
+			log.Warn("stopped without waiting for the configuration to be read, or a driver to be closed", "file", c.path)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -35,7 +36,8 @@ const (
 	shutdownLimit = 10 * time.Second
 	// flushLimit is how long the log's last lines may take to be read, when all else has ended.
 	flushLimit = 2 * time.Second
-	// spareFiles are open files that are no connections: listeners, the driver's, what the runtime needs.
+	// spareFiles are open files that are no connections: listeners, the driver's, what the runtime needs. Without them no
+	// VM's data could be looked up, as soon as there are too many VMs.
 	spareFiles = 100
 )
 
@@ -106,6 +108,9 @@ func newRunCommand() *cobra.Command {
 // run serves until it is told to end. With --config it fills in file.
 func (f *runFlags) run(cmd *cobra.Command, file *configuration) error {
 	ctx := cmd.Context()
+	// Whoever reads the log may end, and would end a program that has not asked for the signal. What signal.Ignore does
+	// would go on in the drivers' programs.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	// First: who asks while the server starts has them when it has started.
 	counters := make(chan os.Signal, 1)
 	onStatsSignal(counters)
@@ -144,12 +149,14 @@ func (f *runFlags) run(cmd *cobra.Command, file *configuration) error {
 	}
 	closeDrivers := sync.OnceFunc(closeServices)
 	defer closeDrivers()
+	room := roomFor(raiseFileLimit())
 	s, err := server.New(server.Config{
 		Services:        services,
 		AnyDirection:    f.direction.value == "any",
 		Logger:          logger,
 		Allow:           allow,
 		MaxConnections:  f.maxAll,
+		RestAt:          room,
 		MaxPerAddress:   cmp.Or(f.maxPerAddress, -1),
 		IdentifyTimeout: f.identify,
 		TLS:             tlsConfig,
@@ -174,7 +181,7 @@ func (f *runFlags) run(cmd *cobra.Command, file *configuration) error {
 	} else {
 		defer outliveHangup(hangups, logger)()
 	}
-	f.announce(logger, listeners, f.describe(content), pair)
+	f.announce(logger, listeners, f.describe(content), pair, room)
 	if err := notifySystemd("READY=1"); err != nil {
 		logger.Warn("can't tell systemd that the server is ready", "error", err)
 	}
@@ -223,7 +230,7 @@ func (f *runFlags) describe(content *config.Config) []described {
 }
 
 // announce logs what an administrator needs at the start.
-func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, services []described, pair *tlspair.Pair) {
+func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, services []described, pair *tlspair.Pair, room int) {
 	local, direction := true, "client"
 	if f.direction.value != direction {
 		direction = "client or server"
@@ -240,9 +247,15 @@ func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, servi
 	if len(f.allow) == 0 && !local {
 		logger.Warn("whoever reaches this port can claim to be any VM and gets its data; give --allow the network of the ESXi hosts")
 	}
-	if files := raiseFileLimit(); files > spareFiles {
-		logger.Info("room for serial ports", "ports", files-spareFiles, "limit", "open files (LimitNOFILE=, ulimit -Hn)")
+	if room > 0 {
+		logger.Info("room for serial ports", "ports", room, "limit", "open files (LimitNOFILE=, ulimit -Hn)")
 	}
+}
+
+// roomFor is how many connections there may be where so many files may be open; 0 if that is not known.
+func roomFor(files uint64) int {
+	files -= min(spareFiles, files/2)
+	return int(min(files, math.MaxInt))
 }
 
 // serve serves until ctx is done or a listener fails, and logs the counters whenever somebody asks; then it shuts down.

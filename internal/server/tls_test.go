@@ -98,6 +98,37 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestAHostThatDoesNotTrustUsIsLogged has hosts with another thumbprint than the certificate's.
+func TestAHostThatDoesNotTrustUsIsLogged(t *testing.T) {
+	certificate, _ := tlstest.SelfSigned(t, "vspc.example.com")
+	_, wary := tlstest.SelfSigned(t, "vspc.example.com")
+	s, address, log := start(t, server.Config{TLS: certificate})
+	inside := vspc.NewHost(dial(t, address), vspc.HostConfig{TLS: wary})
+	defer inside.Close()
+	if err := inside.Handshake(t.Context()); err == nil {
+		t.Error("the host is content")
+	}
+	waitFor(t, func() bool {
+		return strings.Contains(log.String(), `level=WARN msg="TLS failed" remote=`+inside.LocalAddr().String())
+	})
+
+	// One host's trouble keeps no other's out of the log.
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Skipf("this machine has no second address for itself: %v", err)
+	}
+	around := tls.Client(conn, wary)
+	defer around.Close()
+	if err := around.HandshakeContext(t.Context()); err == nil {
+		t.Error("the host is content")
+	}
+	waitFor(t, func() bool { return strings.Contains(log.String(), `level=WARN msg="TLS failed" remote=127.0.0.2:`) })
+	if broken := s.Stats().Broken.Load(); broken != 2 {
+		t.Errorf("%d are broken", broken)
+	}
+}
+
 // TestAResetBeforeTheFirstByte checks that a health check that resets its connection is no broken one where there is a
 // certificate, as it is none where there is not.
 func TestAResetBeforeTheFirstByte(t *testing.T) {

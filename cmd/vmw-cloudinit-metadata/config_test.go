@@ -101,6 +101,7 @@ func TestMistakesInAConfigurationFileHaveTheirPlace(t *testing.T) {
 			{quiet + "allow: [192.0.2.0/24, 10.1.2.3/8]\n", `8:23: allow 10.1.2.3/8: did you mean 10.0.0.0/8?`},
 			{quiet + "allow:\n- 192.0.2.0/24,192.0.3.0/24\n- esx1\n", `10:3: allow "esx1": not a network, as in`},
 			{quiet + "allow:\n", `8:1: allow: has no value`},
+			{quiet + "allow: ''\n", `8:1: allow: there is no network in it`},
 		},
 		"direction": {{quiet + "direction: up\n", `8:1: direction: it must be client or any`}},
 		"max-connections": {

@@ -132,6 +132,9 @@ func (f *runFlags) run(cmd *cobra.Command, file *configuration) error {
 	if err := f.checkLimits(); err != nil {
 		return usageError{err}
 	}
+	if len(f.allow) == 0 && cmd.Flags().Changed("allow") { // a script's variable has nothing in it, say
+		return usageError{valueErrorf("allow", 0, "", "there is no network in it: leave it out if everybody may connect")}
+	}
 	allow, err := networks(f.allow)
 	if err != nil {
 		return err

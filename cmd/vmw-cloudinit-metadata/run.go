@@ -320,7 +320,7 @@ func (f *runFlags) logger(w io.Writer) *slog.Logger {
 // linesLost returns the log's line about lines that it lacks. It is an error, as some of them may have been.
 func (f *runFlags) linesLost(lines int) []byte {
 	var line bytes.Buffer
-	f.logger(&line).Error("log lines were lost: what reads the log was too slow", "lines", lines)
+	f.logger(&line).Error("log lines were lost: what takes the log was too slow, or full", "lines", lines)
 	return line.Bytes()
 }
 

@@ -27,7 +27,7 @@ type Queue struct {
 }
 
 // New returns a Queue to w, with a goroutine that Close ends. Where lines were lost for want of room, w gets what report
-// returns for their number: a line that says so.
+// returns for their number: a line that says so. Lines that w does not take, as a full disk, are lost too.
 func New(w io.Writer, report func(lost int) []byte) *Queue {
 	q := &Queue{to: w, report: report, ended: make(chan struct{})}
 	q.more.L = &q.mu
@@ -70,22 +70,35 @@ func (q *Queue) Close(ctx context.Context) error {
 
 func (q *Queue) run() {
 	defer close(q.ended)
+	unsaid := 0 // lines lost that the log does not have a report of
 	for {
 		lines, lost := q.next()
-		switch {
-		case lost > 0:
-			_, _ = q.to.Write(q.report(lost)) // where it fails there is no place to say so
-		case lines == nil:
+		unsaid = q.say(unsaid + lost)
+		if lines == nil && lost == 0 {
 			return
 		}
 		// One at a time, as a log's lines are written without a queue: a pipe keeps each whole, whoever else writes there.
 		for line := range bytes.Lines(lines) {
-			_, _ = q.to.Write(line)
+			if unsaid = q.say(unsaid); unsaid > 0 {
+				unsaid++
+			} else if _, err := q.to.Write(line); err != nil {
+				unsaid++
+			}
 			q.mu.Lock()
 			q.held -= len(line)
 			q.mu.Unlock()
 		}
 	}
+}
+
+// say writes the report of lost lines, if there are any, and returns how many of them it could not tell of.
+func (q *Queue) say(lost int) int {
+	if lost > 0 {
+		if _, err := q.to.Write(q.report(lost)); err != nil {
+			return lost
+		}
+	}
+	return 0
 }
 
 // next waits for lines, or the number of those that were lost behind them; with neither, the queue is closed.

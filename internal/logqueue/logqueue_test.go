@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +110,48 @@ func TestWhatAStalledReaderLoses(t *testing.T) {
 	})
 }
 
+// disk is a writer that is full for a while.
+type disk struct {
+	full atomic.Bool
+	got  []string
+}
+
+func (d *disk) Write(p []byte) (int, error) {
+	if d.full.Load() {
+		return 0, errors.New("no space left")
+	}
+	d.got = append(d.got, string(p))
+	return len(p), nil
+}
+
+func TestLinesThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := new(disk)
+		q := logqueue.New(d, report)
+		for range 3 {
+			d.got = nil
+			d.full.Store(true)
+			for _, line := range []string{"lost\n", "lost too\n", "and this\n"} {
+				write(t, q, line)
+				synctest.Wait()
+			}
+			write(t, q, "together\n", "with another\n")
+			synctest.Wait()
+			d.full.Store(false)
+			write(t, q, "first\n", "second\n")
+			synctest.Wait()
+			if want := []string{"5 lost\n", "first\n", "second\n"}; !slices.Equal(d.got, want) {
+				t.Errorf("%q came out, want %q", d.got, want)
+			}
+		}
+		d.full.Store(true)
+		write(t, q, "lost at the end\n")
+		if err := q.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestTheGapIsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines, w := io.Pipe() // whoever writes waits for the reader
@@ -194,7 +237,7 @@ func TestAFailureEndsNothing(t *testing.T) {
 		return out.Write(p)
 	}), report)
 	write(t, q, "one\n", "two\n")
-	if err := q.Close(t.Context()); err != nil || out.String() != "two\n" {
+	if err := q.Close(t.Context()); err != nil || out.String() != "1 lost\ntwo\n" {
 		t.Errorf("%v, and %q came out", err, out.String())
 	}
 }

@@ -127,6 +127,13 @@ func TestALineKeepsNoOtherBack(t *testing.T) {
 			waitFor(t, func() bool { return strings.Contains(log.String(), "connection ended") })
 			closes(t, talk(t, address, "\xff\xf0"))
 		}, []string{"level=DEBUG msg=\"connection ended\"", "level=WARN msg=\"connection ended\""}},
+		"an open port that ends": {func(t *testing.T, address string, _ *lines) {
+			h := boot(t, address, "web")
+			ask(t, h, "!!REQUEST_METADATA#\n")
+			if err := h.Send(vspc.VMVCUUID{Text: "99" + webID[2:]}); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{`level=WARN msg="connection ended"`, `level=WARN msg="port closed" vm.name=web vm.uuid=` + webID}},
 		"two guests that do not wait": {func(t *testing.T, address string, log *lines) {
 			for i := range 2 {
 				h := bootAs(t, address, vspc.HostConfig{Identity: vspc.Identity{Name: "hangs", VCUUID: fmt.Sprint(i) + webID[1:]}, ServiceURI: uri})

@@ -87,11 +87,7 @@ func (s *Server) left(remote net.Addr, err error) {
 		return
 	}
 	level := slog.LevelDebug
-	_, network := errors.AsType[net.Error](err)
-	switch {
-	case network, errors.Is(err, io.EOF), errors.Is(err, vspc.ErrClosed), errors.Is(err, vspc.ErrMoved),
-		errors.Is(err, vspc.ErrReplaced), errors.Is(err, vspc.ErrRefused), errors.Is(err, vspc.ErrMoveEnded):
-	default:
+	if isBroken(err) {
 		s.stats.Broken.Add(1)
 		level = slog.LevelWarn
 	}
@@ -101,12 +97,29 @@ func (s *Server) left(remote net.Addr, err error) {
 	s.quiet.log(s.log, level, "left "+level.String()+" "+vicinity(addressOf(remote)), "connection ended", "remote", remote.String(), "error", err)
 }
 
+// isBroken reports whether a connection ended for what its peer sent, or did not send.
+func isBroken(err error) bool {
+	if _, network := errors.AsType[net.Error](err); network {
+		return false
+	}
+	for _, ordinary := range []error{io.EOF, vspc.ErrClosed, vspc.ErrMoved, vspc.ErrReplaced, vspc.ErrRefused, vspc.ErrMoveEnded} {
+		if errors.Is(err, ordinary) {
+			return false
+		}
+	}
+	return true
+}
+
 // notice logs and counts what happens to ports.
 func (s *Server) notice(ev vspc.Event) {
 	level := slog.LevelInfo
 	switch ev.Kind {
-	case vspc.PortOpened, vspc.PortClosed:
+	case vspc.PortOpened:
 		level = slog.LevelDebug
+	case vspc.PortClosed:
+		if level = slog.LevelDebug; isBroken(ev.Err) && !errors.Is(ev.Err, vspc.ErrMoveExpired) { // which has a line of its own
+			level = slog.LevelWarn // what ended the connection does not say which VM's it was
+		}
 	case vspc.PortRefused:
 		s.stats.Refused.Add(1)
 		level = slog.LevelWarn
@@ -147,7 +160,7 @@ func (s *Server) notice(ev vspc.Event) {
 	default:
 		vm = ev.Identity.Name
 	}
-	s.quiet.log(s.log, level, ev.Kind.String()+" "+vm+" "+ev.DoProxy.ServiceURI, ev.Kind.String(), attrs...)
+	s.quiet.log(s.log, level, level.String()+" "+ev.Kind.String()+" "+vm+" "+ev.DoProxy.ServiceURI, ev.Kind.String(), attrs...)
 }
 
 // sayKey is what lines about vm are kept apart from those about others by.

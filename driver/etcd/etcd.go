@@ -112,6 +112,7 @@ func New(config Config) (*Driver, error) {
 	}
 	d := &Driver{config: config, client: client, cache: newCache(config.CacheBytes)}
 	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.client.Context = d.ctx
 	if config.CacheBytes > 0 {
 		d.done.Go(d.watch)
 	}

@@ -472,6 +472,28 @@ func TestClosed(t *testing.T) {
 	}
 }
 
+// Close doesn't wait for a login that nobody answers.
+func TestCloseDuringLogin(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, etcd.Config{Endpoints: []string{"http://" + listener.Addr().String()}, Username: "u", PasswordFile: file, Timeout: time.Minute})
+	if _, err := listener.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	d.Close()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("Close took %s", took)
+	}
+}
+
 func TestBadConfig(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {

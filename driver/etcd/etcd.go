@@ -20,6 +20,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"vmw-cloudinit-metadata/internal/options"
 	"vmw-cloudinit-metadata/metadata"
@@ -38,6 +39,8 @@ const (
 	maxName = 1024
 	// keepAlive is how soon a member that went silent is noticed, and another one asked.
 	keepAlive = 2 * time.Second
+	// lastWord is how long after the end of its time a look-up that logs in may say why it failed.
+	lastWord = 100 * time.Millisecond
 	// pageSize is how many keys a listing reads at once.
 	pageSize = 100
 )
@@ -86,6 +89,7 @@ type Driver struct {
 	config Config
 	client clientv3.Config
 	cache  *cache
+	tries  reasons
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -113,6 +117,7 @@ func New(config Config) (*Driver, error) {
 	d := &Driver{config: config, client: client, cache: newCache(config.CacheBytes)}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.client.Context = d.ctx
+	d.client.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(d.tries.watch)}
 	if config.CacheBytes > 0 {
 		d.done.Go(d.watch)
 	}
@@ -247,6 +252,8 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
+	case err != nil && timed.Err() != nil:
+		return nil, fmt.Errorf("etcd: %w", oneLine{d.tries.explain(err)})
 	case err != nil:
 		return nil, fmt.Errorf("etcd: %w", oneLine{err})
 	}
@@ -289,7 +296,11 @@ func (d *Driver) fetch(ctx context.Context, keys []string) (*document, error) {
 	select {
 	case r = <-done:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		select {
+		case r = <-done: // and why there was no answer is known
+		case <-time.After(lastWord):
+			return nil, ctx.Err()
+		}
 	}
 	if r.err != nil {
 		return nil, r.err

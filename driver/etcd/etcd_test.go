@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"go.uber.org/zap"
 
 	"vmw-cloudinit-metadata/driver/etcd"
+	"vmw-cloudinit-metadata/internal/tlstest"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/metadata/metadatatest"
 )
@@ -469,6 +471,46 @@ func TestClosed(t *testing.T) {
 	d.Close()
 	if _, err := d.Find(t.Context(), metadata.VM{Name: "web1"}); err == nil || errors.Is(err, metadata.ErrNotFound) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// An administrator is told why there was no answer, and not only that there was none.
+func TestReasons(t *testing.T) {
+	untrusted, _ := tlstest.SelfSigned(t, "localhost")
+	server, err := tls.Listen("tcp", "127.0.0.1:0", untrusted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		for {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.(*tls.Conn).Handshake()
+			conn.Close()
+		}
+	}()
+	nobody := freeURL(t)
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for endpoint, want := range map[string]string{
+		nobody.String():                     "connection refused",
+		"https://" + server.Addr().String(): "x509: cannot validate certificate",
+	} {
+		for _, username := range []string{"", "u"} {
+			config := etcd.Config{Endpoints: []string{endpoint}, Timeout: 500 * time.Millisecond}
+			if username != "" {
+				config.Username, config.PasswordFile = username, file
+			}
+			d := open(t, config)
+			if got := userData(t, d, metadata.VM{Name: "web1"}); !strings.Contains(got, want) {
+				t.Errorf("%s, with the login %q: got %q, want %q", endpoint, username, got, want)
+			}
+		}
 	}
 }
 

@@ -346,14 +346,20 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	return func(yield func(metadata.Entry, error) bool) {
 		client, err := d.connect()
 		if err != nil {
-			yield(metadata.Entry{}, fmt.Errorf("etcd: %w", oneLine{err}))
+			yield(metadata.Entry{}, fmt.Errorf("etcd: %w", oneLine{d.tries.explain(err)}))
 			return
 		}
 		end := clientv3.GetPrefixRangeEnd(d.config.Prefix)
 		revision := int64(0)
 		for from := d.config.Prefix; ; {
-			page, err := client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+			timed, cancel := context.WithTimeout(ctx, d.config.Timeout)
+			page, err := client.Get(timed, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+			late := timed.Err() != nil
+			cancel()
 			if err != nil {
+				if late {
+					err = d.tries.explain(err)
+				}
 				if ctx.Err() != nil {
 					err = ctx.Err()
 				}

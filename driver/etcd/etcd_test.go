@@ -514,6 +514,19 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// A list of what nobody gives ends, and says why.
+func TestListWithoutServer(t *testing.T) {
+	nobody := freeURL(t)
+	d := open(t, etcd.Config{Endpoints: []string{nobody.String()}, Timeout: 500 * time.Millisecond})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for entry, err := range d.All(ctx) {
+		if entry.Key != "" || err == nil || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("got %+v, %v", entry, err)
+		}
+	}
+}
+
 // Close doesn't wait for a login that nobody answers.
 func TestCloseDuringLogin(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

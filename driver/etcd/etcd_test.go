@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -524,6 +525,32 @@ func TestListWithoutServer(t *testing.T) {
 		if entry.Key != "" || err == nil || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("got %+v, %v", entry, err)
 		}
+	}
+}
+
+// A proxy that the environment names is not for etcd. Go reads its name once, so this takes a process of its own.
+func TestNoProxy(t *testing.T) {
+	const variable = "TEST_ETCD_ENDPOINT"
+	if endpoint := os.Getenv(variable); endpoint != "" {
+		d := open(t, etcd.Config{Endpoints: []string{endpoint}, Timeout: 2 * time.Second})
+		if got := userData(t, d, metadata.VM{Name: "web1"}); got != "x" {
+			t.Error(got)
+		}
+		return
+	}
+	c := start(t, 1)
+	c.put(t, etcd.DefaultPrefix+"name/web1", "userdata: x")
+	nobody := freeURL(t)
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Addresses of 127.0.0.0/8 are never asked for through a proxy; 0.0.0.0 leads here too.
+	endpoint := strings.Replace(c.endpoints[0], "127.0.0.1", "0.0.0.0", 1)
+	again := exec.CommandContext(t.Context(), program, "-test.run=^TestNoProxy$")
+	again.Env = append(os.Environ(), variable+"="+endpoint, "HTTP_PROXY="+nobody.String(), "HTTPS_PROXY="+nobody.String(), "NO_PROXY=", "no_proxy=")
+	if out, err := again.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -103,7 +103,10 @@ func New(config Config) (*Driver, error) {
 		return nil, fmt.Errorf("postgres: %w", &options.Error{Key: "dsn", Problem: "is no connection string of PostgreSQL, or a file that it names can't be read"})
 	}
 	pool.MaxConns = int32(config.MaxConnections) // at most 1000, see above
-	pool.ConnConfig.ConnectTimeout = config.Timeout
+	limit := connectTimeout(&pool.ConnConfig.Config, config.Timeout)
+	if asked := pool.ConnConfig.ConnectTimeout; asked == 0 || asked > limit {
+		pool.ConnConfig.ConnectTimeout = limit
+	}
 	if pool.ConnConfig.RuntimeParams["application_name"] == "" {
 		pool.ConnConfig.RuntimeParams["application_name"] = "vmw-cloudinit-metadata"
 	}
@@ -116,6 +119,22 @@ func New(config Config) (*Driver, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	return d, nil
+}
+
+// connectTimeout is how long one of the hosts may take, so that within a look-up's time all can be asked, and the query made.
+func connectTimeout(config *pgconn.Config, lookUp time.Duration) time.Duration {
+	type place struct {
+		host string
+		port uint16
+	}
+	places := map[place]struct{}{{config.Host, config.Port}: {}}
+	for _, other := range config.Fallbacks { // the same host again, too, without TLS
+		places[place{other.Host, other.Port}] = struct{}{}
+	}
+	if len(places) == 1 {
+		return lookUp
+	}
+	return lookUp / time.Duration(len(places)+1)
 }
 
 // Close ends the connections, after the look-ups under way.

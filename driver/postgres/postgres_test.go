@@ -127,6 +127,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("encoding", func(t *testing.T) { testEncoding(t, s) })
 	t.Run("list", func(t *testing.T) { testList(t, s) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, s) })
+	t.Run("several hosts", func(t *testing.T) { testSeveralHosts(t, s) })
 	t.Run("documentation", func(t *testing.T) { testDocumentation(t, s) })
 	t.Run("outage", func(t *testing.T) { testOutage(t, s) }) // the last: it stops the server
 }
@@ -343,6 +344,28 @@ func testFaults(t *testing.T, s *server) {
 	}()
 	_, err = open(t, postgres.Config{DSN: "postgres://test:hunter2@" + liar.Addr().String() + "/x?sslmode=disable", Query: "SELECT 1"}).Find(t.Context(), metadata.VM{Name: "web1"})
 	outageOnly(t, "lying", err)
+}
+
+// The first host of a DSN is gone and says nothing: the second one is asked while the look-up still waits.
+func testSeveralHosts(t *testing.T, s *server) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	_, port, _ := net.SplitHostPort(silent.Addr().String())
+	dsn := fmt.Sprintf("host=127.0.0.1,%s port=%s,5432 user=test dbname=postgres sslmode=disable", s.folder, port)
+	for what, config := range map[string]postgres.Config{
+		"by itself":            {DSN: dsn, Timeout: 4 * time.Second},
+		"with connect_timeout": {DSN: dsn + " connect_timeout=1", Timeout: 20 * time.Second},
+	} {
+		config.Query = "SELECT '{}' AS document"
+		began := time.Now()
+		_, err := open(t, config).Find(t.Context(), metadata.VM{Name: "web1"})
+		if took := time.Since(began); err != nil || took > 8*time.Second {
+			t.Errorf("%s: %v after %s", what, err, took)
+		}
+	}
 }
 
 func testOutage(t *testing.T, s *server) {

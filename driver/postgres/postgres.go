@@ -356,7 +356,7 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 }
 
 func (d *Driver) list(ctx context.Context) ([]metadata.VM, error) {
-	rows, err := d.pool.Query(ctx, d.config.List)
+	rows, err := d.pool.Query(ctx, d.config.List, pgx.QueryExecModeExec) // with nothing prepared, for poolers
 	if err != nil {
 		return nil, explain(err)
 	}

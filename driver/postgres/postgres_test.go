@@ -249,6 +249,19 @@ func testList(t *testing.T, s *server) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%q, want\n%q", got, want)
 	}
+	// A pooler may give each statement another connection of the database's: none may rest on one prepared before.
+	unprepared := " WHERE NOT EXISTS (SELECT FROM pg_prepared_statements)"
+	pooled := open(t, postgres.Config{DSN: s.dsn(), Query: "SELECT document FROM listed" + unprepared + " LIMIT 1", List: "SELECT uuid, name FROM listed" + unprepared})
+	listed := 0
+	for entry, err := range pooled.All(t.Context()) {
+		if err != nil {
+			t.Errorf("%s, with nothing prepared: %v", entry.Key, err)
+		}
+		listed++
+	}
+	if listed != len(want) {
+		t.Errorf("with nothing prepared %d VMs are listed, want %d", listed, len(want))
+	}
 	for list, want := range map[string]string{
 		"": `the option "list" is missing`, "SELECT 1 AS x": "must have the columns uuid", "SELECT": "must have the columns uuid", "nonsense": "the database says 42601",
 	} {

@@ -36,6 +36,11 @@ const (
 	maxParameters = 4
 	// nameIndex is the place of the VM's name among them.
 	nameIndex = 1
+	// maxIdle is how long a connection is kept that is not in use: shorter than firewalls keep it.
+	maxIdle = time.Minute
+	// pingShare is the share of a look-up's time in which a connection that was not in use has to show that it is still there:
+	// one of them that is lost must not cost the look-up.
+	pingShare = 5
 	// maxShown bounds what an error shows of the database's own message, in bytes.
 	maxShown = 300
 )
@@ -106,6 +111,10 @@ func New(config Config) (*Driver, error) {
 	limit := connectTimeout(&pool.ConnConfig.Config, config.Timeout)
 	if asked := pool.ConnConfig.ConnectTimeout; asked == 0 || asked > limit {
 		pool.ConnConfig.ConnectTimeout = limit
+	}
+	pool.MaxConnIdleTime = min(pool.MaxConnIdleTime, maxIdle)
+	if pool.PingTimeout == 0 {
+		pool.PingTimeout = config.Timeout / pingShare
 	}
 	if pool.ConnConfig.RuntimeParams["application_name"] == "" {
 		pool.ConnConfig.RuntimeParams["application_name"] = "vmw-cloudinit-metadata"

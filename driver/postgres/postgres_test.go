@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -127,6 +128,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("encoding", func(t *testing.T) { testEncoding(t, s) })
 	t.Run("list", func(t *testing.T) { testList(t, s) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, s) })
+	t.Run("lost connections", func(t *testing.T) { testLostConnections(t, s) })
 	t.Run("several hosts", func(t *testing.T) { testSeveralHosts(t, s) })
 	t.Run("documentation", func(t *testing.T) { testDocumentation(t, s) })
 	t.Run("outage", func(t *testing.T) { testOutage(t, s) }) // the last: it stops the server
@@ -357,6 +359,70 @@ func testFaults(t *testing.T, s *server) {
 	}()
 	_, err = open(t, postgres.Config{DSN: "postgres://test:hunter2@" + liar.Addr().String() + "/x?sslmode=disable", Query: "SELECT 1"}).Find(t.Context(), metadata.VM{Name: "web1"})
 	outageOnly(t, "lying", err)
+}
+
+// Connections that a fail-over or a firewall has cut off without a word cost a look-up time, but not all that it has.
+func testLostConnections(t *testing.T, s *server) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var cut atomic.Pointer[chan struct{}] // closed for the connections made until then
+	carry := func(from, to net.Conn, cut <-chan struct{}) {
+		for buffer := make([]byte, 32<<10); ; {
+			n, err := from.Read(buffer)
+			select {
+			case <-cut:
+				return
+			default:
+			}
+			if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
+				from.Close()
+				to.Close()
+				return
+			}
+		}
+	}
+	former := make(chan struct{})
+	cut.Store(&former)
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { client.Close() })
+			server, err := net.Dial("unix", filepath.Join(s.folder, ".s.PGSQL.5432"))
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go carry(client, server, *cut.Load())
+			go carry(server, client, *cut.Load())
+		}
+	}()
+	d := open(t, postgres.Config{
+		DSN:            "postgres://test@" + listener.Addr().String() + "/postgres?sslmode=disable",
+		Query:          "SELECT '{}' AS document FROM pg_sleep(CASE WHEN $2 = 'slow' THEN 0.5 ELSE 0 END)",
+		MaxConnections: 3, Timeout: 8 * time.Second,
+	})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			if _, err := d.Find(t.Context(), metadata.VM{Name: "slow"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	later := make(chan struct{})
+	cut.Store(&later)
+	close(former)
+	s.exec(t, "SELECT pg_sleep(1.5)") // connections in use a second ago are taken to be there still
+	if _, err := d.Find(t.Context(), metadata.VM{Name: "web1"}); err != nil {
+		t.Errorf("with the connections lost: %v", err)
+	}
 }
 
 // The first host of a DSN is gone and says nothing: the second one is asked while the look-up still waits.

@@ -42,19 +42,19 @@ func parseHost(text string) (addr netip.Addr, problem string) {
 	return addr, ""
 }
 
-// parseInterfaceAddress is parseHost for an address that a network card can have.
-func parseInterfaceAddress(text string) (addr netip.Addr, problem string) {
+// parseInterfaceAddress is parseHost for an address that a network card can have, or the loopback interface.
+func parseInterfaceAddress(text string, loopback bool) (addr netip.Addr, problem string) {
 	addr, problem = parseHost(text)
-	if problem == "" && addr.IsLoopback() {
+	if problem == "" && addr.IsLoopback() && !loopback {
 		problem = fmt.Sprintf("%s is a loopback address", addr)
 	}
 	return addr, problem
 }
 
-// parsePrefix returns an address with its prefix, as in 192.0.2.1/24.
-func parsePrefix(text string) (netip.Prefix, string) {
+// parsePrefix returns an interface's address with its prefix, as in 192.0.2.1/24.
+func parsePrefix(text string, loopback bool) (netip.Prefix, string) {
 	host, length, found := strings.Cut(text, "/")
-	addr, problem := parseInterfaceAddress(host)
+	addr, problem := parseInterfaceAddress(host, loopback)
 	if problem != "" {
 		return netip.Prefix{}, problem
 	}

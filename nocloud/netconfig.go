@@ -68,21 +68,24 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 			it.servers("address")
 		default:
 			it.link("mac_address", names)
-			it.version1Subnets()
+			it.version1Subnets(kind == "loopback")
 		}
 	}
 }
 
 // version1Subnets checks an interface's subnets, and its MTU against them.
-func (n node) version1Subnets() {
-	ipv6 := false
+func (n node) version1Subnets(loopback bool) {
+	ipv6, types := false, subnetTypes
+	if loopback {
+		types = append(slices.Clone(types), "loopback")
+	}
 	n.each("subnets", func(subnet node) {
-		kind := subnet.word("type", subnetTypes)
+		kind := subnet.word("type", types)
 		static := kind == "static" || kind == "static6"
 		if kind == "dhcp6" || strings.HasPrefix(kind, "ipv6") {
 			ipv6 = true
 		}
-		f := flat{found: n.found, path: subnet.path, values: oneMask(subnet.values)}
+		f := flat{found: n.found, path: subnet.path, values: subnet.oneMask(loopback), loopback: loopback}
 		addresses := f.addresses()
 		if static && subnet.values["address"] == nil {
 			subnet.add("address", "is missing: a static subnet needs one")
@@ -98,26 +101,52 @@ func (n node) version1Subnets() {
 	n.mtu("mtu", ipv6)
 }
 
-// oneMask returns a subnet's values as the flat form has them: cloud-init takes a netmask that is a number, and one beside an
-// address whose prefix says the same.
-func oneMask(values map[string]any) map[string]any {
-	mask, _ := values["netmask"].(string)
-	if length, ok := integer(values["netmask"]); ok {
-		mask = strconv.FormatInt(length, 10)
-	}
-	if mask == "" {
-		return values
-	}
-	values = maps.Clone(values)
-	values["netmask"] = mask
-	text, _ := values["address"].(string)
-	if prefix, problem := parsePrefix(text); problem == "" {
-		masked := flat{found: &findings{}}
-		if same, _ := masked.withNetmask(address{}, prefix.Addr(), mask); same.prefix == prefix {
-			delete(values, "netmask")
+// oneMask returns a subnet's values as the flat form has them: cloud-init takes a netmask that is a number, a prefix in its
+// place, and more than one of an address's /prefix, prefix and netmask. It reports a prefix that contradicts the others, of
+// which cloud-init would choose one.
+func (n node) oneMask(loopback bool) map[string]any {
+	mask, length := maskText(n.values["netmask"]), maskText(n.values["prefix"])
+	if n.values["prefix"] != nil {
+		if _, err := strconv.Atoi(length); err != nil {
+			n.add("prefix", "must be a number: the length of the address's prefix")
+			length = ""
 		}
 	}
+	if mask == "" && length == "" {
+		return n.values
+	}
+	values := maps.Clone(n.values)
+	text, _ := values["address"].(string)
+	host, _, _ := strings.Cut(text, "/")
+	addr, _ := parseInterfaceAddress(host, loopback)
+	own, _ := parsePrefix(text, loopback)
+	masked := flat{found: &findings{}}
+	byMask, _ := masked.withNetmask(address{}, addr, mask)
+	byLength, _ := masked.withNetmask(address{}, addr, length)
+	switch valid := byLength.prefix.IsValid(); {
+	case valid && own.IsValid() && own != byLength.prefix:
+		n.add("prefix", "is not that of the address: leave one of them out")
+		length, byLength = "", address{}
+	case valid && byMask.prefix.IsValid() && byMask.prefix != byLength.prefix:
+		n.add("prefix", "is not that of the netmask: leave one of them out")
+	}
+	if mask == "" {
+		mask, byMask = length, byLength
+	}
+	values["netmask"] = mask
+	if mask == "" || own.IsValid() && own == byMask.prefix {
+		delete(values, "netmask")
+	}
 	return values
+}
+
+// maskText returns a number or a text as a text.
+func maskText(value any) string {
+	if length, ok := integer(value); ok {
+		return strconv.FormatInt(length, 10)
+	}
+	text, _ := value.(string)
+	return text
 }
 
 func checkVersion2(found *findings, path string, network map[string]any) {
@@ -171,7 +200,7 @@ func (n node) device() {
 			n.add("set-name", "needs a match beside it")
 		}
 	}
-	addresses, ipv6 := n.version2Addresses()
+	addresses, ipv6 := n.version2Addresses(strings.HasSuffix(n.path, ".lo") || match["name"] == "lo")
 	n.mtu("mtu", ipv6 || n.values["dhcp6"] == true)
 	n.version2Gateway("gateway4", true, addresses)
 	n.version2Gateway("gateway6", false, addresses)
@@ -188,7 +217,7 @@ func (n node) device() {
 }
 
 // version2Addresses returns the addresses that are right, and whether one of them is IPv6.
-func (n node) version2Addresses() (addresses []address, ipv6 bool) {
+func (n node) version2Addresses(loopback bool) (addresses []address, ipv6 bool) {
 	list, ok := n.values["addresses"].([]any)
 	if !ok && n.values["addresses"] != nil {
 		n.add("addresses", "must be a list of addresses with their /prefix")
@@ -205,7 +234,7 @@ func (n node) version2Addresses() (addresses []address, ipv6 bool) {
 			n.found.add(path, "must be text: an address with its /prefix")
 			continue
 		}
-		prefix, problem := parsePrefix(text)
+		prefix, problem := parsePrefix(text, loopback)
 		if problem != "" {
 			n.found.add(path, "%s", problem)
 			continue

@@ -98,6 +98,8 @@ type flat struct {
 	found  *findings
 	path   string
 	values map[string]any
+	// loopback is for the interface of that kind.
+	loopback bool
 	// ipv6 is set by subnets: there is an IPv6 address, or will be.
 	ipv6 bool
 }
@@ -255,10 +257,10 @@ func (f *flat) addresses() []address {
 		case slash && mask != "":
 			problem = "has its /prefix: remove the netmask"
 		case slash:
-			a.prefix, problem = parsePrefix(it.text)
+			a.prefix, problem = parsePrefix(it.text, f.loopback)
 		default:
 			var addr netip.Addr
-			if addr, problem = parseInterfaceAddress(it.text); problem == "" {
+			if addr, problem = parseInterfaceAddress(it.text, f.loopback); problem == "" {
 				a, problem = f.withNetmask(a, addr, mask)
 			}
 		}

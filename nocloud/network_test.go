@@ -117,6 +117,14 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 1 subnet", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1/24\n    gateway: 10.0.1.1", "f:9:7: network.config.0.subnets.0.gateway: 10.0.1.1 is not in the VM's subnet 10.0.0.0/24"},
 		{"version 1 netmask of another length", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1/24\n    netmask: 255.255.0.0", "f:8:7: network.config.0.subnets.0.address: has its /prefix: remove the netmask"},
 		{"version 1 netmask too long", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1\n    netmask: 33", "f:8:7: network.config.0.subnets.0.address: the length of a prefix is a number from 1 to 32 here"},
+		{"version 1 prefix that is none", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1\n    prefix: /24", "f:9:7: network.config.0.subnets.0.prefix: must be a number: the length of the address's prefix\nf:8:7: network.config.0.subnets.0.address: needs a netmask beside it, or a prefix, as in 10.0.0.1/24"},
+		{"version 1 prefix of another length than the address's", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1/24\n    prefix: 16", "f:9:7: network.config.0.subnets.0.prefix: is not that of the address: leave one of them out"},
+		{"version 1 prefix of another length than the netmask's", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1\n    prefix: 16\n    netmask: 255.255.255.0", "f:9:7: network.config.0.subnets.0.prefix: is not that of the netmask: leave one of them out"},
+		{"version 1 prefix too long", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1\n    prefix: 33", "f:8:7: network.config.0.subnets.0.address: the length of a prefix is a number from 1 to 32 here"},
+		{"version 1 gateway by prefix", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1\n    prefix: 24\n    gateway: 10.0.1.1", "f:10:7: network.config.0.subnets.0.gateway: 10.0.1.1 is not in the VM's subnet 10.0.0.0/24"},
+		{"version 1 loopback address elsewhere", "version: 1\nconfig:\n- type: physical\n  name: lo1\n  subnets:\n  - type: static\n    address: 127.0.0.1/8", "f:8:7: network.config.0.subnets.0.address: 127.0.0.1 is a loopback address"},
+		{"version 1 loopback subnet elsewhere", "version: 1\nconfig:\n- type: physical\n  name: lo1\n  subnets:\n  - type: loopback", "f:7:7: network.config.0.subnets.0.type: is none that cloud-init knows: known are dhcp, dhcp4, dhcp6, static, static6, manual, ipv6_dhcpv6-stateful, ipv6_dhcpv6-stateless, ipv6_slaac"},
+		{"version 2 loopback address elsewhere", "version: 2\nethernets: {eth0: {addresses: [127.0.0.1/8]}}", "f:3:34: network.ethernets.eth0.addresses.0: 127.0.0.1 is a loopback address"},
 		{"version 1 without address", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static", "f:7:7: network.config.0.subnets.0.address: is missing: a static subnet needs one"},
 		{"version 1 name server", "version: 1\nconfig:\n- type: nameserver\n  address: [a]", "f:5:15: network.config.0.address.0: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
 		{"version 2 key", "version: 2\nethernet: {}", "f:3:3: network.ethernet: is not a key of a network-config of version 2: did you mean ethernets?"},
@@ -153,6 +161,8 @@ ethernets:
     gateway6: fe80::1
     nameservers: {search: [example.com, "yes"], addresses: [192.0.2.53]}
     routes: [{to: default, via: 192.0.2.1, metric: 100}, {to: 10.0.0.0/8, via: 192.0.2.9}]
+  lo: {addresses: [127.0.0.1/8, '::1/128', 192.0.2.10/32]}
+  any: {match: {name: lo}, addresses: [127.0.0.2/8]}
 vlans:
   vlan7: {id: 7, link: lan}
 `
@@ -171,6 +181,12 @@ config:
   - {type: static, address: 192.0.2.4/24, netmask: 255.255.255.0}
   - {type: static, address: 192.0.2.5/24, netmask: '24'}
   - {type: static, address: '2001:db8::3/64', netmask: 'ffff:ffff:ffff:ffff::'}
+  - {type: static, address: 192.0.2.6, prefix: 24, gateway: 192.0.2.1}
+  - {type: static, address: 192.0.2.7, prefix: '24'}
+  - {type: static, address: 192.0.2.8/24, prefix: 24}
+  - {type: static, address: 192.0.2.9, prefix: 24, netmask: 255.255.255.0}
+  - {type: static6, address: '2001:db8::4', prefix: 64, gateway: '2001:db8::1'}
+- {type: loopback, name: lo, subnets: [{type: loopback}, {type: static, address: 127.0.0.1, prefix: 8}, {type: static, address: 127.0.0.1/8}, {type: static6, address: '::1/128'}, {type: static, address: 192.0.2.1/32}]}
 - {type: bond, name: bond0, bond_interfaces: [eth0], params: {bond-mode: "802.3ad"}, subnets: [{type: ipv6_slaac}]}
 - {type: nameserver, address: [192.0.2.53], search: [example.com]}
 - {type: route, destination: 10.1.0.0/16, gateway: 192.0.2.8}

@@ -95,13 +95,17 @@ func ParseError(data []byte) (*Error, error) {
 	if err := parse(data, &e); err != nil {
 		return nil, err
 	}
-	e.Message = strings.Map(func(r rune) rune {
+	e.Message = withoutControls(cut(e.Message, maxText))
+	return &e, first(text("request", string(e.Request), 0, MaxCode), text("code", string(e.Code), 1, maxName))
+}
+
+func withoutControls(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, cut(e.Message, maxText))
-	return &e, first(text("request", string(e.Request), 0, MaxCode), text("code", string(e.Code), 1, maxName))
+	}, text)
 }
 
 // Hello is what REQUEST_HELLO carries: who asks, and what it understands.
@@ -307,19 +311,23 @@ func ParseChunk(data []byte) (*Chunk, error) {
 type Report struct {
 	// BootID is the kernel's, the same for all reports of one boot.
 	BootID string `json:"boot_id"`
-	// Stage is what the report is about: "seed" once a seed was written, or was there already.
+	// Stage is what the report is about: "seed" once a seed was written, or was there already, or could not be written.
 	Stage string `json:"stage"`
 	// Generation is what the seed was made from.
 	Generation string `json:"generation,omitempty"`
 	// InstanceID is the seed's.
 	InstanceID string `json:"instance_id,omitempty"`
-	// Result is a word, and Message a line, for people.
+	// Result is "ok", or a word for what went wrong, and Message a line, for people.
 	Result  string `json:"result,omitempty"`
 	Message string `json:"message,omitempty"`
 }
 
-// Append appends the message, sealed with its CRC.
-func (r *Report) Append(dst []byte) []byte { return appendSealed(dst, r) }
+// Append appends the message, sealed with its CRC. Of the line for people, what is too long is cut, and breaks become blanks.
+func (r *Report) Append(dst []byte) []byte {
+	short := *r
+	short.Message = cut(withoutControls(short.Message), maxText)
+	return appendSealed(dst, &short)
+}
 
 // ParseReport parses the data of REQUEST_REPORT.
 func ParseReport(data []byte) (*Report, error) {

@@ -193,3 +193,11 @@ func FuzzMessages(f *testing.F) {
 		}
 	})
 }
+
+func TestReportsMessageIsMadeToFit(t *testing.T) {
+	long := packet.Report{BootID: "b", Stage: "seed", Message: "no\nspace\u0085left " + strings.Repeat("ü", 1000)}
+	got, err := packet.ParseReport(long.Append(nil))
+	if err != nil || !strings.HasPrefix(got.Message, "no space left üü") || len(got.Message) > 1024 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}

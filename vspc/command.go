@@ -151,16 +151,22 @@ func (l *link) unanswered(command Command) error {
 	return l.progress()
 }
 
-// doProxy answers the host's wish for our service.
+// doProxy answers the host's wish for our service. What is open stays so, whatever Admit says by now.
 func (l *link) doProxy(m DoProxy) error {
-	if s := l.session.Load(); s.isOpen(l) && s.DoProxy() != m {
+	s := l.session.Load()
+	same, isOpen := s.DoProxy() == m, s.isOpen(l)
+	switch {
+	case isOpen && !same:
 		return &ProtocolError{"DO-PROXY for another service on a port that is open"}
+	case isOpen || l.inherited && same && s.wasAdmitted():
+		l.sendMessage(WillProxy{})
+		return l.progress()
 	}
 	if refusal := l.concentrator.cfg.Admit(m); refusal != nil {
-		l.session.Load().admit(l, m, refusal)
+		s.admit(l, m, refusal)
 		l.sendMessage(WontProxy{})
 	} else {
-		l.session.Load().admit(l, m, nil)
+		s.admit(l, m, nil)
 		l.sendMessage(WillProxy{})
 	}
 	return l.progress()
@@ -229,12 +235,13 @@ func (l *link) peer(sequenceAndSecret []byte) {
 // complete makes this connection the port's, if it is the one that waits for it.
 func (l *link) complete(sequence []byte) error {
 	s := l.session.Load()
-	if !s.complete(l, sequence) {
+	m := s.complete(l, sequence)
+	if m == nil {
 		s.notify(l, Event{Kind: MoveIgnored, Err: fmt.Errorf("%v", CmdVMotionComplete)})
 		return nil
 	}
-	if a := l.asked; a != nil && a.answered&askName != 0 {
-		if err := s.learned(l, askName, a.Name); err != nil {
+	if m.named {
+		if err := s.learned(l, askName, m.name); err != nil {
 			return err
 		}
 	}

@@ -48,6 +48,7 @@ var (
 	ErrReplaced         = errors.New("vspc: the same port has come again on another connection")
 	ErrNotIdentified    = errors.New("vspc: the peer did not identify a VM in time; is it an ESXi host, with this server as the port's proxy (vSPC)?")
 	ErrTLSRequired      = errors.New("vspc: the host did not offer TLS in time, and this server requires it; use telnets:// in the port's proxy URI")
+	ErrTLSFailed        = errors.New("vspc: TLS inside telnet could not be started")
 	ErrRefused          = errors.New("vspc: refused")
 	ErrMoved            = errors.New("vspc: the VM has moved to another connection")
 	ErrMoveEnded        = errors.New("vspc: the vMotion that the connection was for is over")
@@ -208,11 +209,19 @@ func (c *Concentrator) remove(l *link) {
 	delete(c.links, l)
 }
 
+// RefuseMigrations answers VMOTION-BEGIN with NOTNOW from now on, as Shutdown does: for those who have something to
+// wait for ahead of it, and take no connections meanwhile.
+func (c *Concentrator) RefuseMigrations() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+}
+
 // Shutdown refuses migrations from now on, waits until what was sent to guests is handed to the network, or until ctx is done,
 // and closes all ports and connections. The caller stops sending, and stops serving new connections, before.
 func (c *Concentrator) Shutdown(ctx context.Context) error {
+	c.RefuseMigrations()
 	c.mu.Lock()
-	c.draining = true
 	var sessions []*Session
 	for l := range c.links {
 		sessions = append(sessions, l.session.Load())

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,6 +242,33 @@ func TestTheServiceOfAnOpenPortStays(t *testing.T) {
 				t.Errorf("%s: the connection ended with %v", uri, a.err())
 			}
 		}
+		r.end(t)
+	})
+}
+
+// TestAnOpenPortIsNotRefused has the owner change his mind about ports while one is open, and moves.
+func TestAnOpenPortIsNotRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var changed atomic.Bool
+		r := newRoom(vspc.Config{Admit: func(vspc.DoProxy) error {
+			if changed.Load() {
+				return errors.New("not ours any more")
+			}
+			return nil
+		}})
+		a := r.source(t)
+		changed.Store(true)
+		a.say(doProxy, 1)
+		a.gets("", vspc.WillProxy{})
+		secret := a.begin("seq1")
+		b := r.target(t)
+		b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
+		b.say(doProxy, 1)
+		b.gets("", vspc.WillProxy{})
+		b.send(vspc.VMotionComplete{Sequence: []byte("seq1")})
+		r.sessions[0].Send([]byte("answer"), nil)
+		b.gets("answer")
 		r.end(t)
 	})
 }

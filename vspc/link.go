@@ -284,7 +284,7 @@ func (l *link) startTLS(early []byte) error {
 	}
 	conn := tls.Server(&prefixedConn{Conn: l.conn, prefix: bytes.Clone(early)}, l.concentrator.cfg.TLS)
 	if err := conn.Handshake(); err != nil {
-		return fmt.Errorf("vspc: TLS handshake: %w", err)
+		return fmt.Errorf("%w: %w", ErrTLSFailed, err)
 	}
 	_ = conn.SetWriteDeadline(time.Time{})
 	l.writing.Lock()

@@ -67,6 +67,8 @@ type move struct {
 	peered            bool  // the secret is used
 	candidate         *link // the target's connection, once it has shown the secret
 	holding           bool  // data to the guest waits for the outcome
+	named             bool  // the target's host has said the VM's name, and the source's has not renamed it since
+	name              string
 	early             []byte
 	expiry            *time.Timer
 }
@@ -294,6 +296,13 @@ func (s *Session) standing(l *link) (admitted bool, refusal error) {
 	return s.admitted, s.refused
 }
 
+// wasAdmitted reports whether the port has our service.
+func (s *Session) wasAdmitted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.admitted
+}
+
 // tryOpen opens the session when its port is admitted and its VM known, and reports whether it is open. enough says
 // that what is known of the VM has to do. l's reader calls it.
 func (s *Session) tryOpen(l *link, enough bool) (bool, error) {
@@ -338,13 +347,21 @@ func (s *Session) learned(l *link, q question, value string) error {
 	s.mu.Lock()
 	var former string
 	renamed := false
+	m := s.move
 	switch {
+	case m != nil && m.candidate == l:
+		if q == askName {
+			m.name, m.named = value, true // from COMPLETE on
+		}
 	case s.active != l:
 	case s.phase == opening:
 		s.identity = l.asked.Identity // for those who are notified
 	case q == askName && value != s.identity.Name:
 		former, renamed = s.identity.Name, true
 		s.identity.Name = value
+		if m != nil {
+			m.named = false
+		}
 	case q == askVCUUID && s.identity.VCUUID != "" && value != s.identity.VCUUID && !l.inherited:
 		s.mu.Unlock()
 		return ErrIdentityChanged
@@ -457,13 +474,17 @@ func (c *Concentrator) peer(l *link, sequenceAndSecret []byte) (s *Session, sequ
 		return nil, nil
 	}
 	m.peered, m.candidate, m.holding = true, l, true
+	if a := l.asked; a != nil && a.answered&askName != 0 {
+		m.name, m.named = a.Name, true
+	}
 	c.moor(s)
 	l.session.Store(s)
 	return s, m.sequence()
 }
 
-// complete hands the session over to l, and reports whether l was the one that the session waited for.
-func (s *Session) complete(l *link, sequence []byte) bool {
+// complete hands the session over to l, and returns the vMotion that this ends; nil if l is not the one that the session
+// waits for.
+func (s *Session) complete(l *link, sequence []byte) *move {
 	s.receiving.Lock()
 	defer s.receiving.Unlock()
 
@@ -471,7 +492,7 @@ func (s *Session) complete(l *link, sequence []byte) bool {
 	m := s.move
 	if s.phase == closed || s.ending != nil || m == nil || m.candidate != l || !bytes.Equal(m.sequence(), sequence) {
 		s.mu.Unlock()
-		return false
+		return nil
 	}
 	source := s.active
 	s.active, s.move = l, nil
@@ -490,7 +511,7 @@ func (s *Session) complete(l *link, sequence []byte) bool {
 	if len(early) > 0 {
 		receiver.Receive(early)
 	}
-	return true
+	return m
 }
 
 // abort ends the vMotion that l, its source, has begun, and reports whether there was one.

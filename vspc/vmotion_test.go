@@ -411,6 +411,35 @@ func TestVMotionPaths(t *testing.T) {
 				t.Errorf("%v", s.Identity())
 			}
 		},
+		"the name changes at the source, behind the target's word": func(t *testing.T, r *room, a *wire, s *vspc.Session, secret []byte) {
+			b := r.target(t)
+			b.send(vspc.VMName{Name: s.Identity().Name}, peer(secret))
+			b.gets("", peerOK)
+			a.send(vspc.VMName{Name: "renamed"})
+			synctest.Wait()
+			b.send(complete)
+			b.gets("held")
+			if s.Identity().Name != "renamed" {
+				t.Errorf("the target takes back that the VM was renamed: %v", s.Identity())
+			}
+		},
+		"the name changes at the target, behind PEER": func(t *testing.T, r *room, a *wire, s *vspc.Session, secret []byte) {
+			b := r.target(t)
+			b.send(peer(secret))
+			b.gets("", peerOK)
+			a.send(vspc.VMName{Name: "once"})
+			synctest.Wait()
+			b.send(vspc.VMName{Name: "twice"})
+			synctest.Wait()
+			if s.Identity().Name != "once" {
+				t.Errorf("a target that has not completed renames the VM: %v", s.Identity())
+			}
+			b.send(complete)
+			b.gets("held")
+			if s.Identity().Name != "twice" {
+				t.Errorf("%v", s.Identity())
+			}
+		},
 		"DO-PROXY on the target": func(t *testing.T, r *room, a *wire, s *vspc.Session, secret []byte) {
 			b := r.target(t)
 			b.send(peer(secret))

@@ -194,6 +194,8 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 func (p *program) log(line string) { fmt.Fprintf(p.err, "%s: %s\n", name, line) }
 
 func (p *program) seed(ctx context.Context, args []string) int {
+	// A log that nobody reads any more must not end a boot without its data.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	f := p.flags("seed", "", guest.DefaultWait, "`DURATION` that a first boot waits for a server; later ones wait at most "+guest.LaterWait.String())
 	result := f.String("result", defaultResult, "`FILE` for the result, in JSON; empty for none")
 	console := f.String("console", "/dev/console", "`PATH` of the console that hears what is waited for; empty for none")
@@ -234,7 +236,7 @@ func (p *program) get(ctx context.Context, args []string) int {
 		return outcome.ExitCode()
 	}
 	if *output != "" {
-		err = os.WriteFile(*output, data, 0o600)
+		err = write(*output, data)
 	} else {
 		_, err = p.out.Write(data)
 	}
@@ -243,6 +245,22 @@ func (p *program) get(ctx context.Context, args []string) int {
 		return guest.Failed.ExitCode()
 	}
 	return 0
+}
+
+// write makes a file that only its owner can read, whoever could read the one that was there.
+func write(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		err = f.Chmod(0o600)
+	}
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // progress draws a bar on a terminal, and nothing elsewhere.

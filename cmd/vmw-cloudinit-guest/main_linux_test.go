@@ -98,6 +98,38 @@ func TestSeed(t *testing.T) {
 	}
 }
 
+// asProgram has this test be the program, with its arguments.
+const asProgram = "VMW_CLOUDINIT_GUEST_TEST_ARGS"
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(asProgram); args != "" {
+		os.Args = append(os.Args[:1], strings.Fields(args)...)
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// Who reads the log may end before the boot's data is there.
+func TestSeedOutlivesWhoReadsTheLog(t *testing.T) {
+	dir := t.TempDir()
+	path := port(t, &guesttest.Server{Documents: documents()})
+	unread, log, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unread.Close()
+	defer log.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), asProgram+"=seed --console= --result= --device "+path+" --dir "+dir+"/seed/nocloud --cloud-dir "+dir)
+	cmd.Stderr = log
+	if err := cmd.Run(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "seed/nocloud/meta-data")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSeedTellsTheConsole(t *testing.T) {
 	dir := t.TempDir()
 	console := filepath.Join(dir, "console")
@@ -114,6 +146,9 @@ func TestSeedTellsTheConsole(t *testing.T) {
 func TestGet(t *testing.T) {
 	path := port(t, &guesttest.Server{Documents: documents()})
 	file := filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(file, []byte("what everybody could read, and longer than what comes"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args []string
 		code int
@@ -134,6 +169,9 @@ func TestGet(t *testing.T) {
 	}
 	if data, err := os.ReadFile(file); err != nil || string(data) != `{"instance-id":"i-1"}` {
 		t.Errorf("%q, %v", data, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file is %v, %v", info.Mode(), err)
 	}
 }
 

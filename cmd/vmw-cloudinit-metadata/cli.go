@@ -122,7 +122,7 @@ func fromEnvironment(cmd *cobra.Command) {
 				return
 			}
 			if bad := cmd.Flags().Set(f.Name, text); bad != nil {
-				err = usageErrorf("the variable %s: %w", variable(f), errors.Unwrap(bad))
+				err = usageErrorf("the variable %s: %w", variable(f), unfit(f, bad))
 			}
 		})
 		return err

@@ -15,11 +15,16 @@ import (
 
 	"vmw-cloudinit-metadata/internal/config"
 	"vmw-cloudinit-metadata/internal/nearest"
+	"vmw-cloudinit-metadata/internal/options"
 	"vmw-cloudinit-metadata/internal/server"
 )
 
 // drainTime is how long the drivers of a former configuration stay open: longer than a request takes.
 const drainTime = time.Minute
+
+// reloadLimit is how long a reload under way, and the drivers' closing, may hold up the end of the program: a file system that
+// hangs must not keep a restart from being one of seconds.
+const reloadLimit = 2 * time.Second
 
 // serviceFlags are what a configuration file has services for.
 func serviceFlags() []string { return []string{"uri", "driver", "driver-opts"} }
@@ -40,40 +45,104 @@ type configuration struct {
 	path     string
 	settings []string
 	last     []config.Setting
+	places   map[string][]config.Place // of the flags' values that are from the file
 }
 
-// openConfiguration reads the file, and gives those flags its values that neither the command line nor the environment has set.
-func openConfiguration(cmd *cobra.Command, path string) (*configuration, *config.Config, error) {
+// open reads the file, and gives those flags its values that neither the command line nor the environment has set.
+func (c *configuration) open(cmd *cobra.Command, path string) (*config.Config, error) {
 	flags := cmd.Flags()
 	for _, name := range serviceFlags() {
 		if flags.Changed(name) {
-			return nil, nil, usageErrorf("--config and --%s: the services' URIs and drivers are in the file", name)
+			return nil, usageErrorf("--config and --%s: the services' URIs and drivers are in the file", name)
 		}
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	c := &configuration{path: path, settings: settings(flags)}
+	c.path, c.settings, c.places = path, settings(flags), map[string][]config.Place{}
 	content, err := c.read()
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, usageError{err}
 	}
 	c.last = content.Settings
 	for _, setting := range content.Settings {
 		if _, several := flags.Lookup(setting.Key).Value.(pflag.SliceValue); !several && len(setting.Values) != 1 {
-			return nil, nil, usageError{setting.Errorf("%s: must be one value", setting.Key)}
+			return nil, usageError{setting.Errorf("%s: must be one value", setting.Key)}
 		}
 		if flags.Changed(setting.Key) {
 			continue
 		}
-		for _, value := range setting.Values {
-			if err := flags.Set(setting.Key, value); err != nil {
-				return nil, nil, usageError{setting.Errorf("%s: %w", setting.Key, errors.Unwrap(err))}
-			}
+		if err := c.take(flags, setting); err != nil {
+			return nil, usageError{err}
 		}
 	}
-	return c, content, nil
+	return content, nil
+}
+
+// take gives a flag the values of the file.
+func (c *configuration) take(flags *pflag.FlagSet, setting config.Setting) error {
+	flag := flags.Lookup(setting.Key)
+	for i, value := range setting.Values {
+		if err := flags.Set(setting.Key, value); err != nil {
+			return setting.Places[i].Errorf("%s: %w", setting.Key, unfit(flag, err))
+		}
+		taken := 1
+		if list, several := flag.Value.(pflag.SliceValue); several { // a value may hold several, with commas between
+			taken = len(list.GetSlice())
+		}
+		for len(c.places[setting.Key]) < max(taken, 1) {
+			c.places[setting.Key] = append(c.places[setting.Key], setting.Places[i])
+		}
+	}
+	return nil
+}
+
+// unfit says what a flag's value must be, where pflag's error does not.
+func unfit(flag *pflag.Flag, err error) error {
+	switch flag.Value.Type() {
+	case "int":
+		return errors.New("it must be a whole number, as in 500")
+	case "duration":
+		return errors.New("it must be a time with its unit, as in 30s")
+	}
+	return errors.Unwrap(err)
+}
+
+// valueError is something wrong with a flag's value, wherever that is from.
+type valueError struct {
+	flag  string
+	index int    // of the value, if there are several
+	value string // as the error shows it, if it does
+	error
+}
+
+func (e valueError) Error() string { return e.about("--" + e.flag).Error() }
+func (e valueError) Unwrap() error { return e.error }
+
+func (e valueError) about(name string) error {
+	if e.value != "" {
+		name += " " + e.value
+	}
+	return fmt.Errorf("%s: %w", name, e.error)
+}
+
+func valueErrorf(flag string, index int, value, format string, args ...any) error {
+	return valueError{flag, index, value, fmt.Errorf(format, args...)}
+}
+
+// locate gives an error about a value that is from the file its place there.
+func (c *configuration) locate(err error) error {
+	wrong, ok := errors.AsType[valueError](err)
+	if !ok || len(c.places[wrong.flag]) == 0 {
+		return err
+	}
+	places := c.places[wrong.flag]
+	located := places[min(wrong.index, len(places)-1)].Errorf("%w", wrong.about(wrong.flag))
+	if isUsage(err) {
+		return usageError{located}
+	}
+	return located
 }
 
 func (c *configuration) read() (*config.Config, error) {
@@ -98,12 +167,12 @@ func openServices(services []config.Service, log *slog.Logger) ([]server.Service
 		for _, driver := range service.Drivers {
 			if _, known := drivers[driver.Name]; !known {
 				closeAll()
-				return nil, nil, usageError{driver.Errorf("there is no driver %q%s", driver.Name, nearest.Hint(driver.Name, driverNames()))}
+				return nil, nil, usageError{driver.At("driver").Errorf("there is no driver %q%s", driver.Name, nearest.Hint(driver.Name, driverNames()))}
 			}
 			sources = append(sources, source{name: driver.Name, options: driver.Options, required: driver.Required, stale: driver.StaleIfError})
 		}
 		driver, closeOne, err := openSources(sources, log, func(i int, err error) error {
-			return usageError{service.Drivers[i].Errorf("options: %w", err)}
+			return usageError{optionsPlace(service.Drivers[i], err).Errorf("options: %w", err)}
 		})
 		if err != nil {
 			closeAll()
@@ -113,6 +182,14 @@ func openServices(services []config.Service, log *slog.Logger) ([]server.Service
 		opened = append(opened, server.Service{URI: service.URI, Driver: driver})
 	}
 	return opened, closeAll, nil
+}
+
+// optionsPlace is where the option stands that a driver's error is about.
+func optionsPlace(driver config.Driver, err error) config.Place {
+	if wrong, ok := errors.AsType[*options.Error](err); ok && wrong.Key != "" {
+		return driver.At("options." + wrong.Key)
+	}
+	return driver.At("options")
 }
 
 // reload takes the services of the file as it is now, all or none. Settings can't change while the server runs: a file in which they
@@ -170,7 +247,11 @@ func (c *configuration) reloadOnSignal(signals <-chan os.Signal, s *server.Serve
 	}()
 	return func() {
 		close(done)
-		<-gone
+		select {
+		case <-gone:
+		case <-time.After(reloadLimit):
+			log.Warn("stopped without waiting for the configuration to be read, or a driver to be closed", "file", c.path)
+		}
 	}
 }
 

@@ -5,9 +5,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -36,7 +36,8 @@ const (
 	shutdownLimit = 10 * time.Second
 	// flushLimit is how long the log's last lines may take to be read, when all else has ended.
 	flushLimit = 2 * time.Second
-	// spareFiles are open files that are no connections: listeners, the driver's, what the runtime needs.
+	// spareFiles are open files that are no connections: listeners, the driver's, what the runtime needs. Without them no
+	// VM's data could be looked up, as soon as there are too many VMs.
 	spareFiles = 100
 )
 
@@ -81,7 +82,10 @@ func newRunCommand() *cobra.Command {
 		Long:    runHelp,
 		Example: runExample,
 		Args:    noArguments,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var file configuration
+			return file.locate(f.run(cmd, &file))
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "configuration `FILE`: all that these flags say, and several services; SIGHUP reads it again")
@@ -101,8 +105,12 @@ func newRunCommand() *cobra.Command {
 	return cmd
 }
 
-func (f *runFlags) run(cmd *cobra.Command) error {
+// run serves until it is told to end. With --config it fills in file.
+func (f *runFlags) run(cmd *cobra.Command, file *configuration) error {
 	ctx := cmd.Context()
+	// Whoever reads the log may end, and would end a program that has not asked for the signal. What signal.Ignore does
+	// would go on in the drivers' programs.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	// First: who asks while the server starts has them when it has started.
 	counters := make(chan os.Signal, 1)
 	onStatsSignal(counters)
@@ -112,21 +120,17 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
 	}
-	var file *configuration
 	var content *config.Config
 	if f.config != "" {
 		var err error
-		if file, content, err = openConfiguration(cmd, f.config); err != nil {
+		if content, err = file.open(cmd, f.config); err != nil {
 			return err
 		}
 	} else if f.uri == "" {
 		return usageErrorf("--uri is missing: the port URI that the VMs' serial ports have in vSphere")
 	}
-	if f.maxAll < 0 || f.maxPerAddress < 0 {
-		return usageErrorf("--max-connections and --max-connections-per-address must be 0 (no limit) or more")
-	}
-	if f.identify <= 0 {
-		return usageErrorf("--identify-timeout %v: it must be more than nothing, as in 30s", f.identify)
+	if err := f.checkLimits(); err != nil {
+		return usageError{err}
 	}
 	allow, err := networks(f.allow)
 	if err != nil {
@@ -145,12 +149,14 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	}
 	closeDrivers := sync.OnceFunc(closeServices)
 	defer closeDrivers()
+	room := roomFor(raiseFileLimit())
 	s, err := server.New(server.Config{
 		Services:        services,
 		AnyDirection:    f.direction.value == "any",
 		Logger:          logger,
 		Allow:           allow,
 		MaxConnections:  f.maxAll,
+		RestAt:          room,
 		MaxPerAddress:   cmp.Or(f.maxPerAddress, -1),
 		IdentifyTimeout: f.identify,
 		TLS:             tlsConfig,
@@ -164,22 +170,34 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if f.metrics != "" {
-		ln, err := listenOne(ctx, "metrics", f.metrics)
+		ln, err := listenOne(ctx, "metrics", 0, f.metrics)
 		if err != nil {
 			return err
 		}
 		defer serveMetrics(ln, newRegistry(s, pair), logger)()
 	}
-	if file != nil {
+	if content != nil {
 		defer file.reloadOnSignal(hangups, s, closeDrivers, logger)()
 	} else {
 		defer outliveHangup(hangups, logger)()
 	}
-	f.announce(logger, listeners, f.describe(content), pair)
+	f.announce(logger, listeners, f.describe(content), pair, room)
 	if err := notifySystemd("READY=1"); err != nil {
 		logger.Warn("can't tell systemd that the server is ready", "error", err)
 	}
 	return serve(ctx, s, listeners, counters, logger)
+}
+
+func (f *runFlags) checkLimits() error {
+	switch {
+	case f.maxAll < 0:
+		return valueErrorf("max-connections", 0, strconv.Itoa(f.maxAll), "it must be 0 (no limit) or more")
+	case f.maxPerAddress < 0:
+		return valueErrorf("max-connections-per-address", 0, strconv.Itoa(f.maxPerAddress), "it must be 0 (no limit) or more")
+	case f.identify <= 0:
+		return valueErrorf("identify-timeout", 0, f.identify.String(), "it must be more than nothing, as in 30s")
+	}
+	return nil
 }
 
 // services are those of the configuration file, or the one that the flags make.
@@ -212,7 +230,7 @@ func (f *runFlags) describe(content *config.Config) []described {
 }
 
 // announce logs what an administrator needs at the start.
-func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, services []described, pair *tlspair.Pair) {
+func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, services []described, pair *tlspair.Pair, room int) {
 	local, direction := true, "client"
 	if f.direction.value != direction {
 		direction = "client or server"
@@ -229,9 +247,15 @@ func (f *runFlags) announce(logger *slog.Logger, listeners []net.Listener, servi
 	if len(f.allow) == 0 && !local {
 		logger.Warn("whoever reaches this port can claim to be any VM and gets its data; give --allow the network of the ESXi hosts")
 	}
-	if files := raiseFileLimit(); files > spareFiles {
-		logger.Info("room for serial ports", "ports", files-spareFiles, "limit", "open files (LimitNOFILE=, ulimit -Hn)")
+	if room > 0 {
+		logger.Info("room for serial ports", "ports", room, "limit", "open files (LimitNOFILE=, ulimit -Hn)")
 	}
+}
+
+// roomFor is how many connections there may be where so many files may be open; 0 if that is not known.
+func roomFor(files uint64) int {
+	files -= min(spareFiles, files/2)
+	return int(min(files, math.MaxInt))
 }
 
 // serve serves until ctx is done or a listener fails, and logs the counters whenever somebody asks; then it shuts down.
@@ -300,12 +324,12 @@ func (f *runFlags) linesLost(lines int) []byte {
 // networks reads --allow. An address alone is a network of one.
 func networks(texts []string) ([]netip.Prefix, error) {
 	var networks []netip.Prefix
-	for _, text := range texts {
+	for i, text := range texts {
 		network, err := netip.ParsePrefix(text)
 		if err != nil {
 			address, alone := netip.ParseAddr(text)
 			if alone != nil {
-				return nil, usageErrorf("--allow %q: not a network, as in 10.1.0.0/16 or fd00:1::/32", text)
+				return nil, usageError{valueErrorf("allow", i, strconv.Quote(text), "not a network, as in 10.1.0.0/16 or fd00:1::/32")}
 			}
 			network = netip.PrefixFrom(address, address.BitLen())
 		}
@@ -313,7 +337,7 @@ func networks(texts []string) ([]netip.Prefix, error) {
 			network = netip.PrefixFrom(address.Unmap(), bits)
 		}
 		if network != network.Masked() {
-			return nil, usageErrorf("--allow %s: did you mean %v?", text, network.Masked())
+			return nil, usageError{valueErrorf("allow", i, text, "did you mean %v?", network.Masked())}
 		}
 		networks = append(networks, network)
 	}
@@ -329,38 +353,38 @@ func listen(ctx context.Context, addresses []string) (listeners []net.Listener, 
 			}
 		}
 	}()
-	for _, address := range addresses {
-		l, err := listenOne(ctx, "listen", address)
+	for i, address := range addresses {
+		l, err := listenOne(ctx, "listen", i, address)
 		if err != nil {
 			return listeners, err
 		}
 		listeners = append(listeners, l)
 	}
 	if len(listeners) == 0 {
-		return nil, usageErrorf("--listen: there is no address")
+		return nil, usageError{valueErrorf("listen", 0, "", "there is no address")}
 	}
 	return listeners, nil
 }
 
-// listenOne opens the address that a flag has.
-func listenOne(ctx context.Context, flag, address string) (net.Listener, error) {
+// listenOne opens the address that a flag has, the one at index.
+func listenOne(ctx context.Context, flag string, index int, address string) (net.Listener, error) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, usageErrorf("--%s %q: it must be host:port, or :port for all of this machine's addresses", flag, address)
+		return nil, usageError{valueErrorf(flag, index, strconv.Quote(address), "it must be host:port, or :port for all of this machine's addresses")}
 	}
 	if _, err := net.DefaultResolver.LookupPort(ctx, "tcp", port); err != nil {
-		return nil, usageErrorf("--%s %q: there is no port %s", flag, address, port)
+		return nil, usageError{valueErrorf(flag, index, strconv.Quote(address), "there is no port %s", port)}
 	}
 	l, err := server.Listen(ctx, address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("--%s %s: another program listens there already; 'ss -ltnp' shows which", flag, address)
+		return nil, valueErrorf(flag, index, address, "another program listens there already; 'ss -ltnp' shows which")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("--%s %s: this machine has no such address", flag, address)
+		return nil, valueErrorf(flag, index, address, "this machine has no such address")
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("--%s %s: ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE", flag, address)
+		return nil, valueErrorf(flag, index, address, "ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE")
 	case err != nil:
-		return nil, fmt.Errorf("--%s %s: %w", flag, address, err)
+		return nil, valueErrorf(flag, index, address, "%w", err)
 	}
 	return l, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -26,6 +27,14 @@ func TestLostLinesAreSaidInTheLogsFormat(t *testing.T) {
 		f := runFlags{logLevel: newChoice("error"), logFormat: newChoice(format)}
 		if line := f.linesLost(7); !regexp.MustCompile(want).Match(line) {
 			t.Errorf("%s: %s", format, line)
+		}
+	}
+}
+
+func TestRoomLeavesFilesToTheDriver(t *testing.T) {
+	for files, want := range map[uint64]int{0: 0, 64: 32, 200: 100, 1024: 924, 524288: 524188, math.MaxUint64: math.MaxInt} {
+		if got := roomFor(files); got != want {
+			t.Errorf("%d open files leave room for %d ports, want %d", files, got, want)
 		}
 	}
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -44,11 +46,11 @@ func (f *tlsFlags) load(log *slog.Logger) (*tlspair.Pair, *tls.Config, error) {
 	given := f.certFile != "" || f.keyFile != "" || f.caFile != ""
 	switch {
 	case f.mode.value == tlsOff && given:
-		return nil, nil, usageErrorf("--tls off, and yet a certificate: leave one of them out")
+		return nil, nil, usageError{valueErrorf("tls", 0, "off", "and yet there is a certificate: leave one of them out")}
 	case !given && (f.mode.value == tlsOff || f.mode.value == tlsAuto):
 		return nil, nil, nil
 	case f.certFile == "" || f.keyFile == "":
-		return nil, nil, usageErrorf("TLS needs --tls-cert and --tls-key; 'vmw-cloudinit-metadata tls-init' makes a pair")
+		return nil, nil, usageError{valueErrorf(f.first(), 0, "", "TLS needs --tls-cert and --tls-key; 'vmw-cloudinit-metadata tls-init' makes a pair")}
 	}
 	pair, err := tlspair.Load(f.certFile, f.keyFile, func(err error) {
 		if err != nil {
@@ -58,21 +60,38 @@ func (f *tlsFlags) load(log *slog.Logger) (*tlspair.Pair, *tls.Config, error) {
 		log.Info("the certificate has changed; new connections get the new one")
 	})
 	if err != nil {
-		return nil, nil, usageError{err}
+		flag := "tls-cert"
+		if file, ok := errors.AsType[*fs.PathError](err); ok && file.Path == f.keyFile && f.keyFile != f.certFile {
+			flag = "tls-key"
+		}
+		return nil, nil, usageError{valueErrorf(flag, 0, "", "%w", err)}
 	}
 	var clientCAs *x509.CertPool
 	if f.caFile != "" && f.mode.value != tlsRequire {
-		return nil, nil, usageErrorf("--client-ca needs --tls require: otherwise whoever has no certificate just leaves TLS out")
+		return nil, nil, usageError{valueErrorf("client-ca", 0, "", "it needs --tls require: otherwise whoever has no certificate just leaves TLS out")}
 	}
 	if f.caFile != "" {
 		if clientCAs, err = tlspair.LoadCAs(f.caFile); err != nil {
-			return nil, nil, usageErrorf("--client-ca: %w", err)
+			return nil, nil, usageError{valueErrorf("client-ca", 0, "", "%w", err)}
 		}
 	}
 	if left := time.Until(pair.Expires()); left < expiryWarning {
 		log.Warn("the certificate ends soon, or has ended", "file", f.certFile, "end", pair.Expires())
 	}
 	return pair, pair.Config(clientCAs), nil
+}
+
+// first returns the first flag that asks for TLS.
+func (f *tlsFlags) first() string {
+	switch {
+	case f.mode.value != tlsAuto:
+		return "tls"
+	case f.certFile != "":
+		return "tls-cert"
+	case f.keyFile != "":
+		return "tls-key"
+	}
+	return "client-ca"
 }
 
 // expiryWarning is how long before a certificate's end the start says so.

@@ -102,10 +102,10 @@ func New(config Config) (*Driver, error) {
 	}
 	program := config.Command[0]
 	if strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program) {
-		return nil, fmt.Errorf("%w: %q: write an absolute path", ErrNoCommand, program)
+		return nil, fmt.Errorf("%w: %w", ErrNoCommand, &options.Error{Key: "command", Problem: fmt.Sprintf("%q: write an absolute path", program)})
 	}
 	if _, err := exec.LookPath(program); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoCommand, err)
+		return nil, fmt.Errorf("%w: %w", ErrNoCommand, &options.Error{Key: "command", Problem: err.Error()})
 	}
 	if err := checkDir(config.Dir); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoCommand, err)

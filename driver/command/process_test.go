@@ -175,6 +175,32 @@ func TestCloseKills(t *testing.T) {
 	}
 }
 
+// A program's own children, which it leaves behind with its pipes, do not keep the server's end.
+func TestCloseDoesNotWaitForChildrenLeftBehind(t *testing.T) {
+	sh := testenv.Need(t, "sh")[0]
+	lines := make(chan string, 10)
+	d := open(t, command.Config{
+		Command: []string{sh, "-c", `sleep 1000 & echo "child: $!" >&2; echo '{"vmw-cloudinit-driver": 1}'; read -r line`},
+		Stderr:  func(line string) { lines <- line },
+	})
+	var pid int
+	if _, err := fmt.Sscanf(<-lines, "child: %d", &pid); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	d.Close()
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("Close took %s", took)
+	}
+	child, err := os.FindProcess(pid)
+	if err == nil {
+		err = child.Kill()
+	}
+	if err != nil {
+		t.Errorf("the child is not left alone: %v", err)
+	}
+}
+
 // contractDriver is a program that holds the contract's records, in a file that is its argument.
 const contractDriver = `
 import json, sys

@@ -1,15 +1,11 @@
 package file
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
-	"vmw-cloudinit-metadata/internal/nearest"
+	"vmw-cloudinit-metadata/internal/options"
 )
 
 // DefaultCacheBytes is enough for some fifty thousand files of the usual kilobyte.
@@ -28,38 +24,26 @@ type Config struct {
 	DefaultsForAll bool `json:"defaults-for-all,omitempty"`
 }
 
-// options are the keys that ParseConfig knows.
-func options() []string { return []string{"directory", "cache-bytes", "templates", "defaults-for-all"} }
-
 // ParseConfig reads a Config from a JSON object, as a command line has it. Unknown keys are errors.
 func ParseConfig(data json.RawMessage) (Config, error) {
 	var config Config
-	var given map[string]json.RawMessage
-	if err := json.Unmarshal(data, &given); err != nil || given == nil {
-		return config, errors.New(`file: the options must be a JSON object, as in {"directory": "/etc/my-vms"}`)
-	}
-	for _, key := range slices.Sorted(maps.Keys(given)) {
-		if !slices.Contains(options(), key) {
-			return config, fmt.Errorf("file: unknown option %q%s", key, nearest.Hint(key, options()))
-		}
-	}
-	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&config); err != nil {
-		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return config, fmt.Errorf("file: option %q must be a %s, not a %s", wrong.Field, wrong.Type.Kind(), wrong.Value)
-		}
-		return config, fmt.Errorf("file: options: %w", err)
+	if err := options.Decode(data, &config); err != nil {
+		return config, fmt.Errorf("file: %w", err)
 	}
 	return config, config.check()
 }
 
 func (c Config) check() error {
+	var wrong options.Error
 	switch {
 	case c.Directory == "":
-		return errors.New(`file: the option "directory" is missing: the directory with the VMs' files`)
+		wrong = options.Error{Key: "directory", Problem: "is missing: the directory with the VMs' files"}
 	case strings.ContainsRune(c.Directory, 0):
-		return errors.New(`file: the option "directory" is no path`)
+		wrong = options.Error{Key: "directory", Problem: "is no path"}
 	case c.CacheBytes < -1:
-		return errors.New(`file: the option "cache-bytes" must be a number of bytes, 0 for the default, or -1 for no cache`)
+		wrong = options.Error{Key: "cache-bytes", Problem: "must be a number of bytes, 0 for the default, or -1 for no cache"}
+	default:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("file: %w", &wrong)
 }

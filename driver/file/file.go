@@ -6,6 +6,7 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"vmw-cloudinit-metadata/internal/options"
 	"vmw-cloudinit-metadata/internal/workers"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/metadata/layer"
@@ -60,9 +62,9 @@ func New(config Config) (*Driver, error) {
 		config.CacheBytes = DefaultCacheBytes
 	}
 	d := &Driver{directory: directory, config: config, busy: make(chan struct{}, maxBusy), workers: workers.New(maxBusy), cache: newCache(config.CacheBytes)}
-	root, err := d.open()
+	root, err := os.OpenRoot(directory)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("file: %w", &options.Error{Key: "directory", Problem: cmp.Or(d.whyClosed(err), err.Error())})
 	}
 	return d, root.Close()
 }
@@ -261,13 +263,21 @@ func (d *Driver) open() (*os.Root, error) {
 
 // directoryError is for a directory that can't be opened, or not be searched.
 func (d *Driver) directoryError(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("file: there is no directory %s", d.directory)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("file: directory %s can't be read: permission denied; the server runs as %s, which needs r and x on it", d.directory, userName())
+	if why := d.whyClosed(err); why != "" {
+		return errors.New("file: " + why)
 	}
 	return fmt.Errorf("file: %w", err)
+}
+
+// whyClosed says what an administrator can mend; "" if the error says it.
+func (d *Driver) whyClosed(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is no directory " + d.directory
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("directory %s can't be read: permission denied; the server runs as %s, which needs r and x on it", d.directory, userName())
+	}
+	return ""
 }
 
 // fileError is for a VM's file that is there and can't be had. Input and output errors may pass; all others stay.

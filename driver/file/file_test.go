@@ -400,13 +400,13 @@ func TestParseConfig(t *testing.T) {
 	for _, tc := range []struct{ options, want string }{
 		{`{"directory": "/some/directory/here"}`, ""},
 		{`{"directory": "/a", "cache-bytes": 1000000}`, ""},
-		{`{"directoryy": "/a"}`, `file: unknown option "directoryy": did you mean directory?`},
-		{`{"directory": "/a", "watch": true}`, `file: unknown option "watch": known are directory, cache-bytes, templates, defaults-for-all`},
-		{`{"directory": 1}`, `file: option "directory" must be a string, not a number`},
-		{`{}`, `file: the option "directory" is missing: the directory with the VMs' files`},
-		{`[]`, `file: the options must be a JSON object, as in {"directory": "/etc/my-vms"}`},
-		{`null`, `file: the options must be a JSON object, as in {"directory": "/etc/my-vms"}`},
-		{`{"directory": "/a", "cache-bytes": -2}`, `file: the option "cache-bytes" must be a number of bytes, 0 for the default, or -1 for no cache`},
+		{`{"directoryy": "/a"}`, `file: option directoryy: there is no such option: did you mean directory?`},
+		{`{"directory": "/a", "watch": true}`, `file: option watch: there is no such option: known are directory, cache-bytes, templates, defaults-for-all`},
+		{`{"directory": 1}`, `file: option directory: must be text, not number`},
+		{`{}`, `file: option directory: is missing: the directory with the VMs' files`},
+		{`[]`, `file: the options must be a JSON object, such as {"directory": "/srv/metadata"}`},
+		{`null`, `file: the options must be a JSON object, such as {"directory": "/srv/metadata"}`},
+		{`{"directory": "/a", "cache-bytes": -2}`, `file: option cache-bytes: must be a number of bytes, 0 for the default, or -1 for no cache`},
 	} {
 		_, err := file.ParseConfig(json.RawMessage(tc.options))
 		if got := fmt.Sprint(err); got != tc.want && (tc.want != "" || err != nil) {

@@ -104,7 +104,7 @@ func (d *Driver) request(ctx context.Context, u *url.URL, cached *document) (*ht
 	request.Header.Set("User-Agent", "vmw-cloudinit-metadata")
 	token, err := d.token()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("http: the bearer token: %w", err)
 	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)

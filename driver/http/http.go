@@ -124,7 +124,7 @@ func New(config Config) (*Driver, error) {
 	}
 	d.client = &http.Client{Transport: transport, CheckRedirect: checkRedirect}
 	if _, err := d.token(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("http: %w", &options.Error{Key: "token-file", Problem: err.Error()})
 	}
 	return d, nil
 }
@@ -213,16 +213,16 @@ func (d *Driver) token() (string, error) {
 	}
 	f, err := os.Open(d.config.TokenFile)
 	if err != nil {
-		return "", fmt.Errorf("http: the bearer token: %w", err)
+		return "", err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxTokenSize))
 	if err != nil {
-		return "", fmt.Errorf("http: the bearer token: %w", err)
+		return "", err
 	}
 	token := strings.TrimSpace(string(data))
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return "", fmt.Errorf("http: the bearer token: %s must hold one word, the token, and nothing else", d.config.TokenFile)
+		return "", fmt.Errorf("%s must hold one word, the token, and nothing else", d.config.TokenFile)
 	}
 	return token, nil
 }

@@ -133,7 +133,7 @@ func TestBadConfig(t *testing.T) {
 		{Config{URL: "https://h/", CAFile: empty}, "holds no certificate"},
 		{Config{URL: "https://h/", CertFile: missing}, "go together"},
 		{Config{URL: "https://h/", CertFile: missing, KeyFile: missing}, "option cert-file"},
-		{Config{URL: "https://h/", TokenFile: missing}, "bearer token"},
+		{Config{URL: "https://h/", TokenFile: missing}, "option token-file"},
 		{Config{URL: "https://h/", TokenFile: empty}, "must hold one word"},
 	} {
 		_, err := New(c.config)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -216,17 +215,15 @@ func readRows(rows *pgconn.ResultReader, vm metadata.VM) (*metadata.Instance, er
 	return instance, err
 }
 
-var placeholder = regexp.MustCompile(`\$(\d+)`)
-
 // parameterTypes returns the types of the query's parameters as far as we set them: to text for one that is left out,
 // about which the database can't know; the others are its business.
 func parameterTypes(query string) ([]uint32, error) {
 	const textOID = 25
 	var types []uint32
-	for _, match := range placeholder.FindAllStringSubmatch(query, -1) {
-		n, err := strconv.Atoi(match[1])
+	for _, parameter := range placeholders(query) {
+		n, err := strconv.Atoi(parameter[1:])
 		if err != nil || n < 1 || n > maxParameters {
-			return nil, &options.Error{Key: "query", Problem: "has a parameter " + match[0] + ": there are $1, the UUID, $2, the name, $3, the BIOS UUID, and $4, the location UUID"}
+			return nil, &options.Error{Key: "query", Problem: "has a parameter " + parameter + ": there are $1, the UUID, $2, the name, $3, the BIOS UUID, and $4, the location UUID"}
 		}
 		for len(types) < n {
 			types = append(types, textOID)

@@ -125,6 +125,7 @@ func TestPostgres(t *testing.T) {
 	})
 	t.Run("columns", func(t *testing.T) { testColumns(t, s) })
 	t.Run("queries", func(t *testing.T) { testQueries(t, s) })
+	t.Run("lookalikes", func(t *testing.T) { testLookalikes(t, s) })
 	t.Run("encoding", func(t *testing.T) { testEncoding(t, s) })
 	t.Run("list", func(t *testing.T) { testList(t, s) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, s) })

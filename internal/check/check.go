@@ -21,7 +21,8 @@ import (
 // Severity is how bad a finding is.
 type Severity string
 
-// A VM with an Error does not get its data, or not what was meant. A Warning may be meant so.
+// An Error is what the server or cloud-init refuses, or what does harm to another VM. A Warning is what both take, and is
+// hardly meant so.
 const (
 	Error   Severity = "error"
 	Warning Severity = "warning"
@@ -279,7 +280,7 @@ func (v *vm) publicKey(path string, value any) {
 		}
 	case string:
 		if _, _, _, _, err := ssh.ParseAuthorizedKey([]byte(key)); err != nil {
-			v.at(Error, RulePublicKey, path, "is no public key that OpenSSH can read: it is one line of an authorized_keys file, as in a .pub file")
+			v.at(Warning, RulePublicKey, path, "is no public key that OpenSSH can read, so that nobody can log in with it: a key is one line of an authorized_keys file, as in a .pub file")
 		}
 	}
 }

@@ -60,13 +60,13 @@ func TestFindings(t *testing.T) {
 	}
 	expect(t, c,
 		"f: error: the disk is on fire",
-		"a.yaml:1:", // the second key
+		"a.yaml:1:114: warning: metadata.public-keys.1: is no public key", // cloud-init hands it over, and sshd skips it
 		"b.yaml:1:1: error: metdata: is not a key of this format",
 		"c.yaml:1:34: error: network.gateway",
 		"d.yaml:4:3: error: userdata: is not YAML",
 		"d.yaml:5:3: error: vendordata: is of no kind that cloud-init knows",
-		"g.yaml:4:5: error: metadata.public-keys.you: is no public key that OpenSSH can read",
-		"g.yaml:5:100: error: metadata.public-keys.them.1: is no public key that OpenSSH can read",
+		"g.yaml:4:5: warning: metadata.public-keys.you: is no public key that OpenSSH can read",
+		"g.yaml:5:100: warning: metadata.public-keys.them.1: is no public key that OpenSSH can read",
 	)
 }
 
@@ -77,6 +77,8 @@ func TestDuplicates(t *testing.T) {
 		"b.yaml", "metadata: {instance-id: x, hostname: wEB}\nnetwork:\n  version: 1\n  config:\n  - {type: physical, name: eth0, mac_address: '00:50:56:aa:bb:cc', subnets: [{type: static, address: '2001:DB8:0::1/64'}]}\n  - {type: nameserver, address: 192.0.2.53}\n",
 		"c.yaml", "network:\n  version: 2\n  ethernets:\n    a: {addresses: [192.0.2.7/24, {2001:db8::1/64: {label: x}}, 'fe80::1/64'], nameservers: {addresses: [192.0.2.53]}, match: {macaddress: '00:50:56:aa:bb:cc'}}\n",
 		"d.yaml", "network: {version: 2, ethernets: {a: {addresses: [192.0.2.8/24, 'fe80::1/64'], nameservers: {addresses: [192.0.2.53]}}}}\n",
+		"d1.yaml", "network: {version: 1, config: [{type: loopback, name: lo, subnets: [{type: static, address: 192.0.2.8/32}]}]}\n",
+		"d2.yaml", "network: {version: 2, ethernets: {lo: {addresses: [192.0.2.8/32]}, l: {match: {name: lo}, addresses: [192.0.2.7/32]}}}\n",
 		"e.yaml", "network: {address: [192.0.2.9/24, 'fe80::1/64', '2001:db8::5/64'], mac-address: 00-50-56-aa-bb-dd}\n",
 		"f.yaml", "network:\n  address: 192.0.2.10/24, 2001:db8:0::5/64\n  mac-address: '0050.56AA.BBDD'\n",
 	)

@@ -60,6 +60,9 @@ func (v *vm) versionOne(path string, config any) {
 		place := path + "." + strconv.Itoa(i)
 		v.own(kindMAC, place+".mac_address", device["mac_address"])
 		subnets, _ := device["subnets"].([]any)
+		if device["type"] == "loopback" { // several VMs have a service's address there
+			continue
+		}
 		for j, item := range subnets {
 			subnet, _ := item.(map[string]any)
 			v.own(kindAddress, fmt.Sprintf("%s.subnets.%d.address", place, j), subnet["address"])
@@ -76,6 +79,9 @@ func (v *vm) versionTwo(path string, network map[string]any) {
 			match, _ := device["match"].(map[string]any)
 			v.own(kindMAC, place+".match.macaddress", match["macaddress"])
 			addresses, _ := device["addresses"].([]any)
+			if name == "lo" || match["name"] == "lo" { // several VMs have a service's address there
+				continue
+			}
 			for i, address := range addresses {
 				if options, ok := address.(map[string]any); ok { // {192.0.2.1/24: {label: …}}
 					for text := range options {

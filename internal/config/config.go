@@ -30,6 +30,8 @@ type Setting struct {
 	Place
 	Key    string
 	Values []string
+	// Places are those of the values.
+	Places []Place
 }
 
 // Service is one URI and where its data comes from.
@@ -50,6 +52,20 @@ type Driver struct {
 	// StaleIfError is how long after it was last found data may be given out while the driver fails. 0 is the driver's
 	// default, less than 0 is never.
 	StaleIfError time.Duration
+
+	path   string           // of the driver
+	places map[string]Place // of all in the file
+}
+
+// At returns the place of a key of the driver, such as "options.directory"; of what it is in, if it is not there.
+func (d Driver) At(path string) Place {
+	for path != "" {
+		if place, ok := d.places[d.path+"."+path]; ok {
+			return place
+		}
+		path = path[:max(0, strings.LastIndexByte(path, '.'))]
+	}
+	return d.Place
 }
 
 // Place is where something stands: "config.yaml:12:5".
@@ -70,7 +86,7 @@ func Parse(file string, data []byte, settings []string) (*Config, error) {
 	if len(data) > maxSize {
 		return nil, fmt.Errorf("%s: is larger than %d MiB", file, maxSize>>20)
 	}
-	p := parser{file: file, places: map[string]Place{}}
+	p := parser{file: file, places: map[string]Place{}, wrong: map[string]bool{}}
 	root, err := yaml11.Parse(data)
 	if err != nil {
 		return nil, p.yamlError(err)
@@ -102,6 +118,7 @@ func Parse(file string, data []byte, settings []string) (*Config, error) {
 type parser struct {
 	file   string
 	places map[string]Place
+	wrong  map[string]bool // the paths of errs
 	errs   []error
 }
 
@@ -118,6 +135,7 @@ func (p *parser) yamlError(err error) error {
 }
 
 func (p *parser) bad(path, format string, args ...any) {
+	p.wrong[path] = true
 	p.errs = append(p.errs, p.places[path].Errorf("%s: %s", cmp.Or(path, "the file"), fmt.Sprintf(format, args...)))
 }
 
@@ -128,7 +146,7 @@ func (p *parser) config(value any, settings []string) *Config {
 		case pair.Key == "services":
 			config.Services = p.services(pair.Value)
 		case slices.Contains(settings, pair.Key):
-			config.Settings = append(config.Settings, Setting{p.places[pair.Key], pair.Key, p.texts(pair.Key, pair.Value)})
+			config.Settings = append(config.Settings, p.setting(pair))
 		default:
 			p.unknown(pair.Key, pair.Key, append([]string{"services"}, settings...))
 		}
@@ -166,22 +184,30 @@ func (p *parser) list(path string, value any) []any {
 // text takes a scalar as the command line has it.
 func (p *parser) text(path string, value any) string {
 	text, ok := value.(string)
-	if !ok {
+	switch {
+	case value == nil:
+		p.bad(path, "has no value: write one, or leave the key out")
+	case !ok:
 		p.bad(path, "must be one value")
 	}
 	return text
 }
 
-func (p *parser) texts(path string, value any) []string {
-	list, ok := value.([]any)
-	if !ok {
-		return []string{p.text(path, value)}
+func (p *parser) setting(pair yaml11.Pair) Setting {
+	setting := Setting{Place: p.places[pair.Key], Key: pair.Key}
+	list, ok := pair.Value.([]any)
+	switch {
+	case !ok:
+		setting.Values, setting.Places = []string{p.text(pair.Key, pair.Value)}, []Place{setting.Place}
+	case len(list) == 0:
+		p.bad(pair.Key, "is an empty list: write what is to be in it, or leave the key out")
 	}
-	var texts []string
 	for i, item := range list {
-		texts = append(texts, p.text(path+"."+strconv.Itoa(i), item))
+		path := pair.Key + "." + strconv.Itoa(i)
+		setting.Values = append(setting.Values, p.text(path, item))
+		setting.Places = append(setting.Places, p.places[path])
 	}
-	return texts
+	return setting
 }
 
 func (p *parser) services(value any) []Service {
@@ -208,7 +234,7 @@ func (p *parser) services(value any) []Service {
 				p.unknown(at, pair.Key, []string{"uri", "drivers"})
 			}
 		}
-		if service.URI == "" {
+		if service.URI == "" && !p.wrong[path+".uri"] {
 			p.bad(path, "lacks its uri: the port URI that the VMs' serial ports have in vSphere")
 		}
 		if service.Drivers == nil {
@@ -223,11 +249,11 @@ func (p *parser) drivers(path string, value any) []Driver {
 	drivers := []Driver{}
 	for i, item := range p.list(path, value) {
 		at := path + "." + strconv.Itoa(i)
-		driver := Driver{Place: p.places[at], Options: json.RawMessage("{}")}
+		driver := Driver{Place: p.places[at], Options: json.RawMessage("{}"), path: at, places: p.places}
 		for _, pair := range p.mapping(at, item) {
 			p.driverKey(&driver, at+"."+pair.Key, pair)
 		}
-		if driver.Name == "" {
+		if driver.Name == "" && !p.wrong[at+".driver"] {
 			p.bad(at, "lacks the driver's name, as in driver: file")
 		}
 		drivers = append(drivers, driver)

@@ -3,10 +3,12 @@ package config_test
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"vmw-cloudinit-metadata/internal/config"
 )
@@ -37,11 +39,12 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := func(line, column int) config.Place { return config.Place{File: "c.yaml", Line: line, Column: column} }
+	only := func(line, column int) []config.Place { return []config.Place{at(line, column)} }
 	want := &config.Config{
 		Settings: []config.Setting{
-			{Place: at(2, 1), Key: "listen", Values: []string{":13370", "[::1]:13371"}},
-			{Place: at(3, 1), Key: "max-connections", Values: []string{"500"}},
-			{Place: at(4, 1), Key: "tls", Values: []string{"off"}},
+			{Place: at(2, 1), Key: "listen", Values: []string{":13370", "[::1]:13371"}, Places: []config.Place{at(2, 10), at(2, 20)}},
+			{Place: at(3, 1), Key: "max-connections", Values: []string{"500"}, Places: only(3, 1)},
+			{Place: at(4, 1), Key: "tls", Values: []string{"off"}, Places: only(4, 1)},
 		},
 		Services: []config.Service{
 			{Place: at(6, 3), URI: "my-metadata", Drivers: []config.Driver{
@@ -51,8 +54,16 @@ func TestParse(t *testing.T) {
 			{Place: at(15, 3), URI: "other", Drivers: []config.Driver{{Place: at(16, 13), Name: "etcd", Options: []byte("{}"), StaleIfError: -1}}},
 		},
 	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Driver{})); diff != "" {
+		t.Error(diff)
+	}
+	driver := got.Services[0].Drivers[1]
+	for path, want := range map[string]config.Place{
+		"driver": at(10, 5), "required": at(11, 5), "options.url": at(14, 7), "options.tls.ca": at(13, 5), "nothing.of": at(10, 5),
+	} {
+		if got := driver.At(path); got != want {
+			t.Errorf("%s is at %v, want %v", path, got, want)
+		}
 	}
 }
 
@@ -66,13 +77,19 @@ func TestErrors(t *testing.T) {
 		service + "zzzzzzzzzz: x\n":              "c.yaml:2:1: zzzzzzzzzz: there is no such key: known are services, listen",
 		service + service:                        "c.yaml:2:1: services: is there twice",
 		service + "listen: {a: b}\n":             "c.yaml:2:1: listen: must be one value",
-		service + "listen: [[a]]\n":              "c.yaml:2:10: listen.0: must be one value",
-		"listen: a\n":                            "c.yaml:1:1: the file: there are no services",
-		"services: []\n":                         "c.yaml:1:1: services: must be a list of at least one",
-		"services: [a]\n":                        "c.yaml:1:12: services.0: must be a mapping",
-		"services: [{drivers: [{driver: a}]}]\n": "c.yaml:1:12: services.0: lacks its uri",
-		"services: [{uri: a}]\n":                 "c.yaml:1:12: services.0: lacks its drivers",
-		"services: [{uri: a, driver: file}]\n":   "c.yaml:1:21: services.0.driver: there is no such key: did you mean drivers?",
+		service + "listen:\n":                    "c.yaml:2:1: listen: has no value: write one, or leave the key out",
+		service + "listen: []\n":                 "c.yaml:2:1: listen: is an empty list: write what is to be in it, or leave the key out",
+		service + "listen: [a, ]\nlog-level: [,": "c.yaml:3:13: is not YAML",
+		service + "listen: [a, ~]\n":             "c.yaml:2:13: listen.1: has no value",
+		"services: [{uri: , drivers: [{driver: a}]}]\n":   "c.yaml:1:13: services.0.uri: has no value",
+		"services: [{uri: '', drivers: [{driver: a}]}]\n": "c.yaml:1:12: services.0: lacks its uri",
+		service + "listen: [[a]]\n":                       "c.yaml:2:10: listen.0: must be one value",
+		"listen: a\n":                                     "c.yaml:1:1: the file: there are no services",
+		"services: []\n":                                  "c.yaml:1:1: services: must be a list of at least one",
+		"services: [a]\n":                                 "c.yaml:1:12: services.0: must be a mapping",
+		"services: [{drivers: [{driver: a}]}]\n":          "c.yaml:1:12: services.0: lacks its uri",
+		"services: [{uri: a}]\n":                          "c.yaml:1:12: services.0: lacks its drivers",
+		"services: [{uri: a, driver: file}]\n":            "c.yaml:1:21: services.0.driver: there is no such key: did you mean drivers?",
 		"services:\n- {uri: a, drivers: [{driver: x}]}\n- {uri: a, drivers: [{driver: x}]}\n": "c.yaml:3:4: services.1.uri: is the same as on line 2",
 		"services: [{uri: a?1, drivers: [{driver: x}]}]\n":                                    "c.yaml:1:13: services.0.uri: what follows a ? is left to the ports",
 		"services: [{uri: a, drivers: [{options: {}}]}]\n":                                    "lacks the driver's name",

@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,8 @@ const (
 
 	// openWait is how long a port may refuse to be opened before that is final: who has it may be just ending.
 	openWait = 5 * time.Second
+	// reportWait is how long the server's taking note of the end may hold up a boot.
+	reportWait = 5 * time.Second
 	// reminder is how often the console hears what is being waited for.
 	reminder = 5 * time.Second
 	// rate is what a transfer may count on, in bytes a second. It bounds how long a slow server holds up a boot.
@@ -153,6 +156,9 @@ func (c *Config) run(ctx context.Context, r *Result) error {
 		if r.Result == Unreachable {
 			err = fmt.Errorf("the server on %s stopped answering in the middle: %w", p.path, err)
 		}
+		if errors.Is(err, errBroken) {
+			c.report(ctx, p.client, r, err.Error())
+		}
 		return err
 	}
 	if r.Boot == later && r.Protocol == 2 && len(p.client.NICs) == 0 && !c.foreign() && sameInstance(current, documents) {
@@ -168,12 +174,13 @@ func (c *Config) run(ctx context.Context, r *Result) error {
 	if _, ok := files[seed.UserData]; !ok {
 		files[seed.UserData] = nil // cloud-init wants the file
 	}
-	r.InstanceID = seed.InstanceID(files[seed.MetaData])
 	changed, err := seed.Write(c.Dir, files)
 	if err != nil {
 		r.Result = Failed
+		c.report(ctx, p.client, r, err.Error())
 		return err
 	}
+	r.InstanceID = seed.InstanceID(files[seed.MetaData])
 	r.Result, r.Seed, r.Message = OK, SeedUnchanged, "the seed is the same as before"
 	if changed {
 		r.Seed, r.Message = SeedWritten, "the seed is written"
@@ -181,11 +188,18 @@ func (c *Config) run(ctx context.Context, r *Result) error {
 	if err := c.claim(); err != nil {
 		c.Log(err.Error())
 	}
-	p.client.Report(ctx, packet.Report{
-		BootID: orElse(BootID(c.Root), "unknown"), Stage: "seed", Generation: r.Generation,
-		InstanceID: r.InstanceID, Result: string(r.Result), Message: r.Message,
-	})
+	c.report(ctx, p.client, r, r.Message)
 	return nil
+}
+
+// report tells the server how it went, as far as that goes within reportWait.
+func (c *Config) report(ctx context.Context, client *Client, r *Result, message string) {
+	within, cancel := context.WithTimeout(ctx, reportWait)
+	defer cancel()
+	client.Report(within, packet.Report{
+		BootID: orElse(BootID(c.Root), "unknown"), Stage: "seed", Generation: r.Generation,
+		InstanceID: r.InstanceID, Result: string(r.Result), Message: message,
+	})
 }
 
 // current returns the documents of the seed that is there, so that what did not change is not fetched.

@@ -675,6 +675,58 @@ func TestBadServers(t *testing.T) {
 	}
 }
 
+// TestTheServerLearnsWhatFailed has a seed that can't be written, and documents that are not what was announced.
+func TestTheServerLearnsWhatFailed(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		dir     string // below the root
+		rewrite func(packet.Code, []byte) []byte
+		want    packet.Report
+		most    time.Duration
+	}{
+		{"no folder", "file/seed", nil, packet.Report{Result: "failed", Message: "seed: "}, time.Second},
+		{"a server that is silent then", "file/seed", func(code packet.Code, data []byte) []byte {
+			if code == packet.ResponseReport {
+				return nil
+			}
+			return data
+		}, packet.Report{Result: "failed", Message: "seed: "}, reportWait},
+		{"a wrong document", "seed", func(code packet.Code, data []byte) []byte {
+			if code != packet.ResponseHello {
+				return data
+			}
+			reply, err := packet.ParseHelloReply(data)
+			if err != nil {
+				panic(err)
+			}
+			info := reply.Documents[packet.MetaData]
+			info.SHA256 = strings.Repeat("0", 64)
+			reply.Documents[packet.MetaData] = info
+			return reply.Append(nil)
+		}, packet.Report{Result: "invalid", Message: "what the server sends can't be used: "}, 10 * time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t, &guesttest.Server{Documents: small(), Rewrite: tc.rewrite}, nil)
+				m.put("file", "")
+				m.config.Dir = filepath.Join(m.root, tc.dir)
+				if r := m.run(tc.most); string(r.Result) != tc.want.Result || r.InstanceID != "" {
+					t.Errorf("got %+v", r)
+				}
+				reports := m.server.Reports()
+				if len(reports) == 0 {
+					t.Fatal("the server hears nothing")
+				}
+				got := reports[0]
+				if got.Result != tc.want.Result || !strings.HasPrefix(got.Message, tc.want.Message) || got.Stage != "seed" || got.Generation == "" || got.InstanceID != "" ||
+					got.BootID != "11111111-2222-3333-4444-555555555555" {
+					t.Errorf("the server hears %+v", got)
+				}
+			})
+		})
+	}
+}
+
 func TestReplyWithoutASealMustComeTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, &guesttest.Server{Documents: small()}, nil)

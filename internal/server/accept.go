@@ -3,11 +3,14 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"time"
+
+	"vmw-cloudinit-metadata/vspc"
 )
 
 const (
@@ -54,13 +57,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.mu.Unlock()
 	}()
 	for {
-		conn, err := ln.Accept()
+		conn, err := s.accept(ln)
 		switch {
 		case err == nil:
 			s.welcome(conn)
 		case ctx.Err() != nil || s.isStopping():
 			return nil
-		case isShortage(err):
+		case err == errFull || isShortage(err):
 			s.stats.AcceptPauses.Add(1)
 			s.quiet.log(s.log, slog.LevelError, "accept", "can't take more connections for now; raise the limit on open files (LimitNOFILE=, ulimit -n)",
 				"error", err, "connections", s.connectionCount())
@@ -74,12 +77,23 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
+// errFull says that there are as many connections as Config.RestAt allows.
+var errFull = errors.New("the other files that may be open are kept for the driver")
+
+// accept takes the next connection, if there is room for it.
+func (s *Server) accept(ln net.Listener) (net.Conn, error) {
+	if s.cfg.RestAt > 0 && s.connectionCount() >= s.cfg.RestAt {
+		return nil, errFull
+	}
+	return ln.Accept()
+}
+
 // welcome starts the life of a connection, if there is room for it.
 func (s *Server) welcome(conn net.Conn) {
 	address := addressOf(conn.RemoteAddr())
 	if why := s.enter(address); why != "" {
 		s.stats.Rejected.Add(1)
-		s.quiet.log(s.log, slog.LevelWarn, why, "connection refused: "+why, "remote", conn.RemoteAddr().String())
+		s.quiet.log(s.log, slog.LevelWarn, why+" "+vicinity(address), "connection refused: "+why, "remote", conn.RemoteAddr().String())
 		conn.Close()
 		return
 	}
@@ -88,26 +102,24 @@ func (s *Server) welcome(conn net.Conn) {
 		return
 	}
 	go func() {
-		encrypted, err := speaksTLS(conn, s.patience(address))
-		if err != nil {
+		encrypted, err := speaksTLS(s.life, conn, s.patience(address))
+		secured := conn
+		if err == nil && encrypted {
+			secured, err = s.secure(conn)
+		}
+		switch {
+		case s.life.Err() != nil: // it has said nothing that is worth waiting for
+			s.left(conn.RemoteAddr(), vspc.ErrClosed)
+		case err == nil:
+			s.start(secured, address)
+			return
+		case encrypted:
+			s.tlsFailed(conn.RemoteAddr(), err)
+		default:
 			s.left(conn.RemoteAddr(), err)
-			conn.Close()
-			s.leave(address)
-			return
 		}
-		if !encrypted {
-			s.start(conn, address)
-			return
-		}
-		conn, err := s.secure(conn)
-		if err != nil {
-			s.stats.Broken.Add(1)
-			s.quiet.log(s.log, slog.LevelWarn, "tls", "TLS failed", "remote", conn.RemoteAddr().String(), "error", err)
-			conn.Close()
-			s.leave(address)
-			return
-		}
-		s.start(conn, address)
+		conn.Close()
+		s.leave(address)
 	}()
 }
 
@@ -208,6 +220,15 @@ func (s *Server) allows(address netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// vicinity is what log lines about an address are kept apart from those about others by. Whoever has one address of IPv6
+// has as many as he likes of its /64.
+func vicinity(address netip.Addr) string {
+	if address.Is6() {
+		return netip.PrefixFrom(address, 64).Masked().String()
+	}
+	return address.String()
 }
 
 // addressOf returns the address without its port and zone, and an IPv4 address as one; the zero Addr if it has none.

@@ -151,7 +151,7 @@ func (g *guest) enqueue(r request) {
 //go:noinline
 func (g *guest) dropped() {
 	g.server.stats.Dropped.Add(1)
-	g.server.quiet.log(g.server.log, slog.LevelWarn, "waiting", "a guest does not wait for its answers; some of its requests are dropped", logged(g.vm()))
+	g.server.quiet.log(g.server.log, slog.LevelWarn, "waiting "+sayKey(g.vm()), "a guest does not wait for its answers; some of its requests are dropped", logged(g.vm()))
 }
 
 // ready returns the answer to r if there is no work left to do for it, nor anything to wait for. Most requests are
@@ -249,7 +249,7 @@ func (g *guest) pause() time.Duration {
 // rest answers the first request that waits, after a pause.
 func (g *guest) rest(pause time.Duration) {
 	g.server.stats.Throttled.Add(1)
-	g.server.quiet.log(g.server.log, slog.LevelWarn, "throttled", "a guest asks without a pause; its answers are held back", logged(g.vm()), "most per second", maxRequestRate)
+	g.server.quiet.log(g.server.log, slog.LevelWarn, "throttled "+sayKey(g.vm()), "a guest asks without a pause; its answers are held back", logged(g.vm()), "most per second", maxRequestRate)
 	time.AfterFunc(pause, g.next)
 }
 
@@ -380,7 +380,7 @@ func (g *guest) failure(r request, told *packet.Error) []byte {
 
 func (g *guest) logFailure(level slog.Level, r request, code packet.ErrorCode, err error) {
 	vm := g.vm()
-	g.server.quiet.log(g.server.log, level, "request "+sayKey(vm), "request not answered", logged(vm), "request", r.code, "code", code, "error", err)
+	g.server.quiet.log(g.server.log, level, "request "+string(code)+" "+sayKey(vm), "request not answered", logged(vm), "request", r.code, "code", code, "error", err)
 }
 
 // logServed writes a line for a VM's first answer, and one for debugging for every answer.

@@ -189,6 +189,29 @@ func TestAcceptingRecoversFromAShortage(t *testing.T) {
 	}
 }
 
+// TestFilesAreLeftToDrivers has more hosts come than there is room for.
+func TestFilesAreLeftToDrivers(t *testing.T) {
+	s, address, log := start(t, server.Config{RestAt: 2})
+	speaks := func(conn net.Conn) bool {
+		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		n, _ := conn.Read(make([]byte, 1))
+		return n == 1
+	}
+	first, second := dial(t, address), dial(t, address)
+	if !speaks(first) || !speaks(second) {
+		t.Fatal("there is room for two")
+	}
+	third := dial(t, address)
+	waitFor(t, func() bool { return s.Stats().AcceptPauses.Load() > 1 })
+	if count := s.Stats().Rejected.Load(); count > 0 || !strings.Contains(log.String(), "LimitNOFILE") || !strings.Contains(log.String(), "kept for the driver") {
+		t.Errorf("%d connections are closed\n%s", count, log)
+	}
+	first.Close()
+	if !speaks(third) {
+		t.Error("the third does not get the place of the first")
+	}
+}
+
 // TestAGuestThatFloods checks that a guest that asks and never listens costs the driver one question at a time, hurts
 // nobody else, and can still be migrated.
 func TestAGuestThatFloods(t *testing.T) {
@@ -398,6 +421,9 @@ func TestShutdownFinishesAnswers(t *testing.T) {
 		synctest.Wait()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
+		}
+		if _, err := h.Begin(t.Context(), []byte("seq1")); !errors.Is(err, vspc.ErrNotNow) {
+			t.Errorf("a VM may begin to move, and no target can come: %v", err)
 		}
 		close(release)
 		frame, err := packet.NewReader(h, 1<<20).ReadFrame()

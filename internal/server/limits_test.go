@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -93,7 +95,7 @@ func TestALogIsNotFlooded(t *testing.T) {
 				}
 				ask(t, h, "!!REQUEST_METADATA#\n")
 			}
-		}, "request not answered", 1},
+		}, "code=not-found", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, address, log := start(t, server.Config{})
@@ -107,6 +109,94 @@ func TestALogIsNotFlooded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestALineKeepsNoOtherBack has two lines within ten seconds that are not of one kind, or not about one VM.
+func TestALineKeepsNoOtherBack(t *testing.T) {
+	for name, tc := range map[string]struct {
+		play  func(t *testing.T, address string, log *lines)
+		lines []string
+	}{
+		"noise ahead of a request for wrong data": {func(t *testing.T, address string, _ *lines) {
+			h := boot(t, address, "wrong")
+			ask(t, h, "!!REQUEST_META\n")
+			ask(t, h, "!!REQUEST_METADATA#\n")
+		}, []string{"code=bad-request", "wrong.yaml:3:5"}},
+		"a host that just leaves ahead of one that says nonsense": {func(t *testing.T, address string, log *lines) {
+			dial(t, address).Close()
+			waitFor(t, func() bool { return strings.Contains(log.String(), "connection ended") })
+			closes(t, talk(t, address, "\xff\xf0"))
+		}, []string{"level=DEBUG msg=\"connection ended\"", "level=WARN msg=\"connection ended\""}},
+		"two guests that do not wait": {func(t *testing.T, address string, log *lines) {
+			for i := range 2 {
+				h := bootAs(t, address, vspc.HostConfig{Identity: vspc.Identity{Name: "hangs", VCUUID: fmt.Sprint(i) + webID[1:]}, ServiceURI: uri})
+				if _, err := h.Write(bytes.Repeat([]byte("!!REQUEST_METADATA#\n"), 20)); err != nil {
+					t.Fatal(err)
+				}
+				waitFor(t, func() bool { return strings.Count(log.String(), "does not wait for its answers") > 0 })
+			}
+		}, []string{"does not wait for its answers; some of its requests are dropped\" vm.name=hangs vm.uuid=0", "are dropped\" vm.name=hangs vm.uuid=1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, address, log := start(t, server.Config{RequestTimeout: time.Second})
+			tc.play(t, address, log)
+			for _, line := range tc.lines {
+				for start := time.Now(); !strings.Contains(log.String(), line); runtime.Gosched() {
+					if time.Since(start) > 5*time.Second {
+						t.Fatalf("no line with %s:\n%s", line, log)
+					}
+				}
+			}
+		})
+	}
+}
+
+// talk connects and says something.
+func talk(t *testing.T, address, text string) net.Conn {
+	t.Helper()
+	conn := dial(t, address)
+	if _, err := conn.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// from is a connection of an address.
+type from struct {
+	net.Conn
+	address string
+}
+
+func (f from) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(f.address), Port: 1} }
+
+// TestEachAddressThatIsRefusedIsLogged has somebody who is refused all the time, and a host that is refused once.
+func TestEachAddressThatIsRefusedIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(lines)
+		s, err := server.New(server.Config{
+			Services: []server.Service{{URI: uri, Driver: metadata.DriverFunc(inventory)}},
+			Allow:    []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			Logger:   slog.New(slog.NewTextHandler(log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := newPipes()
+		go s.Serve(t.Context(), ln)
+		for _, address := range []string{"198.51.100.1", "198.51.100.1", "198.51.100.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"} {
+			ours, theirs := net.Pipe()
+			ln.conns <- from{theirs, address}
+			if _, err := ours.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("%s: %v", address, err)
+			}
+		}
+		for address, want := range map[string]int{"198.51.100.1": 1, "198.51.100.2": 1, "[2001:db8::1]": 1, "[2001:db8::2]": 0, "[2001:db8:0:1::1]": 1} {
+			if got := strings.Count(log.String(), "remote="+address+":1"); got != want {
+				t.Errorf("%d lines about %s, want %d\n%s", got, address, want, log)
+			}
+		}
+		s.Shutdown(t.Context())
+	})
 }
 
 // TestAMigrationThatEndsBreaksNothing counts a migration that fails, and looks how its target is seen to end.

@@ -74,8 +74,18 @@ func logged(vm metadata.VM) slog.Attr {
 	return slog.Group("vm", attrs...)
 }
 
+// tlsFailed takes the end of a connection on which TLS could not be started: the host may not trust the certificate.
+func (s *Server) tlsFailed(remote net.Addr, err error) {
+	s.stats.Broken.Add(1)
+	s.quiet.log(s.log, slog.LevelWarn, "tls "+vicinity(addressOf(remote)), "TLS failed", "remote", remote.String(), "error", err)
+}
+
 // left takes the end of a connection.
 func (s *Server) left(remote net.Addr, err error) {
+	if errors.Is(err, vspc.ErrTLSFailed) {
+		s.tlsFailed(remote, err)
+		return
+	}
 	level := slog.LevelDebug
 	_, network := errors.AsType[net.Error](err)
 	switch {
@@ -88,7 +98,7 @@ func (s *Server) left(remote net.Addr, err error) {
 	if !s.log.Enabled(context.Background(), level) {
 		return
 	}
-	s.quiet.log(s.log, level, "left "+addressOf(remote).String(), "connection ended", "remote", remote.String(), "error", err)
+	s.quiet.log(s.log, level, "left "+level.String()+" "+vicinity(addressOf(remote)), "connection ended", "remote", remote.String(), "error", err)
 }
 
 // notice logs and counts what happens to ports.

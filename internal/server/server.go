@@ -59,6 +59,9 @@ type Config struct {
 	Allow []netip.Prefix
 	// MaxConnections bounds connections in all; 0 means no bound but that of the process.
 	MaxConnections int
+	// RestAt is how many connections there may be until accepting rests, as it does when the process may open no more
+	// files: drivers need some of those. 0 means no bound.
+	RestAt int
 	// MaxPerAddress bounds connections from one address; 0 means DefaultMaxPerAddress, less than 0 no bound.
 	MaxPerAddress int
 	// IdentifyTimeout bounds the time until a connection has said which VM it is; 0 means vspc's default.
@@ -211,6 +214,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		ln.Close()
 	}
 	s.mu.Unlock()
+	s.concentrator.RefuseMigrations() // their targets could not connect
 
 	answered := make(chan struct{})
 	go func() {

@@ -272,7 +272,7 @@ func waitFor(t *testing.T, done func() bool) {
 }
 
 func TestVersion2(t *testing.T) {
-	_, address, _ := start(t, server.Config{})
+	_, address, log := start(t, server.Config{})
 	h := boot(t, address, "web")
 	hello := &packet.Hello{Versions: []int{2}, Agent: "test/1", Nonce: "n0nce", NICs: []packet.NIC{{Name: "ens192", MAC: "00:50:56:00:00:01"}}}
 	frame := ask(t, h, string(packet.AppendFrame(nil, packet.RequestHello, hello.Append(nil))))
@@ -295,8 +295,14 @@ func TestVersion2(t *testing.T) {
 	if !strings.Contains(string(frame.Data), `"stale"`) {
 		t.Errorf("%s %s, want stale", frame.Code, frame.Data)
 	}
-	report := packet.Report{BootID: "b", Stage: "seed", Result: "ok"}
-	if frame = ask(t, h, string(packet.AppendFrame(nil, packet.RequestReport, report.Append(nil)))); frame.Code != packet.ResponseReport {
-		t.Errorf("%s %s", frame.Code, frame.Data)
+	for _, report := range []packet.Report{{BootID: "b", Stage: "seed", Result: "ok"}, {BootID: "b", Stage: "seed", Result: "failed", Message: "read-only file\nsystem"}} {
+		if frame = ask(t, h, string(packet.AppendFrame(nil, packet.RequestReport, report.Append(nil)))); frame.Code != packet.ResponseReport {
+			t.Errorf("%s %s", frame.Code, frame.Data)
+		}
+	}
+	for _, want := range []string{`level=INFO msg="the guest reports" vm.name=web`, `level=WARN msg="the guest reports a failure" vm.name=web`, `result=failed instance-id="" message="read-only file system"`} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, log.String())
+		}
 	}
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"net"
 	"time"
 )
@@ -10,4 +11,4 @@ import (
 func isShortage(error) bool { return false }
 
 // speaksTLS reports false: here a listener serves TLS where its caller has wrapped it so.
-func speaksTLS(net.Conn, time.Duration) (bool, error) { return false, nil }
+func speaksTLS(context.Context, net.Conn, time.Duration) (bool, error) { return false, nil }

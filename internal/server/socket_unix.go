@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -21,8 +22,8 @@ func isShortage(err error) bool {
 }
 
 // speaksTLS reports whether the client begins with a TLS handshake, without taking a byte from it. One that says
-// nothing until timeout does not.
-func speaksTLS(conn net.Conn, timeout time.Duration) (bool, error) {
+// nothing until timeout does not; nor does one that says nothing until ctx is done.
+func speaksTLS(ctx context.Context, conn net.Conn, timeout time.Duration) (bool, error) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return false, nil
@@ -36,6 +37,7 @@ func speaksTLS(conn net.Conn, timeout time.Duration) (bool, error) {
 	var peekErr error
 	tcp.SetReadDeadline(time.Now().Add(timeout))
 	defer tcp.SetReadDeadline(time.Time{})
+	defer context.AfterFunc(ctx, func() { tcp.SetReadDeadline(time.Unix(1, 0)) })()
 	err = raw.Read(func(fd uintptr) bool {
 		n, _, peekErr = syscall.Recvfrom(int(fd), first[:], syscall.MSG_PEEK)
 		return peekErr != syscall.EAGAIN && peekErr != syscall.EINTR

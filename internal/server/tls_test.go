@@ -98,6 +98,37 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestAHostThatDoesNotTrustUsIsLogged has hosts with another thumbprint than the certificate's.
+func TestAHostThatDoesNotTrustUsIsLogged(t *testing.T) {
+	certificate, _ := tlstest.SelfSigned(t, "vspc.example.com")
+	_, wary := tlstest.SelfSigned(t, "vspc.example.com")
+	s, address, log := start(t, server.Config{TLS: certificate})
+	inside := vspc.NewHost(dial(t, address), vspc.HostConfig{TLS: wary})
+	defer inside.Close()
+	if err := inside.Handshake(t.Context()); err == nil {
+		t.Error("the host is content")
+	}
+	waitFor(t, func() bool {
+		return strings.Contains(log.String(), `level=WARN msg="TLS failed" remote=`+inside.LocalAddr().String())
+	})
+
+	// One host's trouble keeps no other's out of the log.
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Skipf("this machine has no second address for itself: %v", err)
+	}
+	around := tls.Client(conn, wary)
+	defer around.Close()
+	if err := around.HandshakeContext(t.Context()); err == nil {
+		t.Error("the host is content")
+	}
+	waitFor(t, func() bool { return strings.Contains(log.String(), `level=WARN msg="TLS failed" remote=127.0.0.2:`) })
+	if broken := s.Stats().Broken.Load(); broken != 2 {
+		t.Errorf("%d are broken", broken)
+	}
+}
+
 // TestAResetBeforeTheFirstByte checks that a health check that resets its connection is no broken one where there is a
 // certificate, as it is none where there is not.
 func TestAResetBeforeTheFirstByte(t *testing.T) {
@@ -110,6 +141,41 @@ func TestAResetBeforeTheFirstByte(t *testing.T) {
 			conn.Close()
 			waitFor(t, func() bool { return strings.Contains(log.String(), "remote="+conn.LocalAddr().String()) })
 			if broken := s.Stats().Broken.Load(); broken != 0 || !strings.Contains(log.String(), "level=DEBUG msg=\"connection ended\"") {
+				t.Errorf("%d broken; log:\n%s", broken, log)
+			}
+		})
+	}
+}
+
+// TestShutdownDoesNotWaitForWhoHasNotSpoken has clients that are silent, or stop in the middle of their first word.
+func TestShutdownDoesNotWaitForWhoHasNotSpoken(t *testing.T) {
+	certificate, trust := tlstest.SelfSigned(t, "vspc.example.com")
+	for name, cfg := range map[string]server.Config{"with a certificate": {TLS: certificate}, "TLS required": {TLS: certificate, RequireTLS: true}, "without": {}} {
+		t.Run(name, func(t *testing.T) {
+			s, address, log := start(t, cfg)
+			for _, word := range []string{"", "\x16", "\x16\x03\x01\x01\x00", "\xff", "\xff\xfb"} {
+				if _, err := dial(t, address).Write([]byte(word)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// Connections are taken in their order: once this one is served, the others are held.
+			var conn net.Conn = dial(t, address)
+			if cfg.RequireTLS {
+				conn = tls.Client(conn, trust)
+			}
+			h := vspc.NewHost(conn, vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri})
+			defer h.Close()
+			if err := h.Handshake(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if err := s.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > time.Second { // a silent client would have two
+				t.Errorf("it took %v", took)
+			}
+			if broken := s.Stats().Broken.Load(); broken != 0 || strings.Contains(log.String(), "level=WARN") {
 				t.Errorf("%d broken; log:\n%s", broken, log)
 			}
 		})

@@ -149,7 +149,11 @@ func (g *guest) report(data []byte) ([]byte, error) {
 		return nil, &packet.Error{Code: packet.BadRequest, Message: err.Error()}
 	}
 	g.server.offers.drop(g)
-	g.server.quiet.log(g.server.log, slog.LevelInfo, "report "+sayKey(g.vm()), "the guest reports",
+	level, message := slog.LevelInfo, "the guest reports"
+	if report.Result != "" && report.Result != "ok" {
+		level, message = slog.LevelWarn, "the guest reports a failure"
+	}
+	g.server.quiet.log(g.server.log, level, message+" "+sayKey(g.vm()), message,
 		logged(g.vm()), "stage", report.Stage, "result", report.Result, "instance-id", report.InstanceID, "message", report.Message)
 	return packet.AppendFrame(nil, packet.ResponseReport, []byte("{}")), nil
 }

@@ -27,6 +27,9 @@ import (
 // thousands of connections a second.
 const checkEvery = time.Second
 
+// checkWait is how long who connects waits for such a look. A file system that hangs must not keep VMs from moving.
+const checkWait = time.Second / 2
+
 // Pair is a certificate and its key. Its methods may be called at once.
 type Pair struct {
 	certFile, keyFile string
@@ -34,9 +37,12 @@ type Pair struct {
 
 	mu        sync.Mutex
 	current   *tls.Certificate
-	stamps    [2]stamp // of current's files
-	failed    string   // why what the files hold now can't be used, as onChange was told
 	nextCheck time.Time
+	checking  chan struct{} // closed when the look under way is over; nil if there is none
+
+	// For who looks.
+	stamps [2]stamp // of current's files
+	failed string   // why what the files hold now can't be used, as onChange was told
 }
 
 // stamp tells one state of a file from another.
@@ -46,7 +52,7 @@ type stamp struct {
 }
 
 // Load reads a pair. When the files have changed, they are read again before the next connection that is begun after a
-// second; the former pair stays in use as long as the new one can't be read, which is tried again and again. onChange, if
+// second, unless that takes long; the former pair stays in use as long as the new one can't be read, which is tried again and again. onChange, if
 // not nil, is told of either, with nil or the error, once as long as that is the same.
 func Load(certFile, keyFile string, onChange func(error)) (*Pair, error) {
 	p := &Pair{certFile: certFile, keyFile: keyFile, onChange: onChange}
@@ -83,19 +89,54 @@ func (p *Pair) read() (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// certificate returns the pair as it is now.
+// certificate returns the pair as it is now, or as it was if that takes long to tell.
 func (p *Pair) certificate() *tls.Certificate {
+	if checking := p.look(); checking != nil {
+		select {
+		case <-checking:
+		case <-time.After(checkWait):
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current
+}
+
+// look has the files looked at if it is time, and returns what is closed after it; nil if there is nothing to wait for.
+func (p *Pair) look() (checking <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if now.Before(p.nextCheck) {
-		return p.current
+	switch {
+	case now.Before(p.nextCheck):
+		return p.checking // begun within checkEvery, if it is still under way
+	case p.checking != nil: // it hangs
+		return nil
 	}
 	p.nextCheck = now.Add(checkEvery)
+	p.checking = make(chan struct{})
+	go p.check()
+	return p.checking
+}
+
+// check looks at the files. One goroutine at a time does.
+func (p *Pair) check() {
+	fresh := p.changed()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fresh != nil {
+		p.current = fresh
+	}
+	close(p.checking)
+	p.checking = nil
+}
+
+// changed returns the pair if there is a new one, and tells of it.
+func (p *Pair) changed() *tls.Certificate {
 	stamps, err := p.stat()
 	if err == nil && stamps == p.stamps {
 		p.failed = ""
-		return p.current
+		return nil
 	}
 	var pair *tls.Certificate
 	if err == nil {
@@ -103,13 +144,13 @@ func (p *Pair) certificate() *tls.Certificate {
 	}
 	switch {
 	case err == nil:
-		p.current, p.stamps, p.failed = pair, stamps, ""
+		p.stamps, p.failed = stamps, ""
 		p.onChange(nil)
 	case err.Error() != p.failed:
 		p.failed = err.Error()
 		p.onChange(err)
 	}
-	return p.current
+	return pair
 }
 
 // Config returns a server's configuration with this pair: TLS 1.2 and up. With clientCAs, clients have to show a

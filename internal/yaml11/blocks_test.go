@@ -26,6 +26,7 @@ func TestLargeTextsAreCutOut(t *testing.T) {
 		{"a document's end behind", "userdata: |\n" + long + "...\n", 1},
 		{"indented by a tab within", "userdata: |\n" + long + "  \ttab\n", 1},
 		{"text of other scripts", "userdata: |\n" + long + "  größe 名前\n", 1},
+		{"lone dashes around", "%YAML 1.2\n---\na: [-, b]\nuserdata: |\n" + long + "  [-, -]\nb: [-,\n -]\n", 1},
 		{"short", "userdata: |\n  short\n", 0},
 		{"blank lines first", "userdata: |\n    \n" + long, 0},
 		{"no break at the end", "userdata: |\n" + strings.TrimSuffix(long, "\n"), 0},

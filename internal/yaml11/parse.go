@@ -73,6 +73,26 @@ func ParseTexts(data []byte) (root *yaml.Node, texts map[*yaml.Node]*Text, err e
 
 // load is Parse of a text that is YAML's characters.
 func load(data []byte) (*yaml.Node, error) {
+	root, err := loadAsIs(data)
+	var restores []func(*yaml.Node)
+	for refused, ok := errors.AsType[*yaml.LoadError](err); ok; refused, ok = errors.AsType[*yaml.LoadError](err) {
+		repaired, restore, changed := repair(data, refused.Message) // only once for each kind
+		if !changed {
+			return nil, syntaxError(refused, data)
+		}
+		data, restores = repaired, append(restores, restore)
+		root, err = loadAsIs(data)
+	}
+	if root != nil {
+		for _, restore := range restores {
+			restore(root)
+		}
+	}
+	return root, err
+}
+
+// loadAsIs takes what the parser takes. Its error is the parser's, or an *Error.
+func loadAsIs(data []byte) (*yaml.Node, error) {
 	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(depthLimit{}))
 	if err != nil {
 		return nil, &Error{Problem: err.Error()}
@@ -82,13 +102,13 @@ func load(data []byte) (*yaml.Node, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, nil
 		}
-		return nil, syntaxError(err, data)
+		return nil, parserError(err)
 	}
 	if err := loader.Load(&next); err == nil {
 		return nil, &Error{Line: next.Line, Column: next.Column, Problem: "a second YAML document starts here, where only one can be: " +
 			"if this line is meant as text, indent it; if not, remove it"}
 	} else if !errors.Is(err, io.EOF) {
-		return nil, syntaxError(err, data)
+		return nil, parserError(err)
 	}
 	if len(doc.Content) == 0 {
 		return nil, nil
@@ -154,12 +174,16 @@ func printable(r rune) bool {
 		r >= 0xa0 && r < 0xd800 || r >= 0xe000 && r < 0xfffe && r != 0xfeff || r >= 0x10000 && r <= utf8.MaxRune
 }
 
-// syntaxError takes position and problem from the parser's error and leaves out what it may quote from the text.
-func syntaxError(err error, data []byte) error {
-	loadError, ok := errors.AsType[*yaml.LoadError](err)
-	if !ok {
-		return &Error{Problem: "is not YAML"}
+// parserError returns an error of a kind that is known.
+func parserError(err error) error {
+	if refused, ok := errors.AsType[*yaml.LoadError](err); ok {
+		return refused
 	}
+	return &Error{Problem: "is not YAML"}
+}
+
+// syntaxError takes position and problem from the parser's error and leaves out what it may quote from the text.
+func syntaxError(loadError *yaml.LoadError, data []byte) error {
 	e := &Error{Line: loadError.Mark.Line, Column: loadError.Mark.Column}
 	if e.Line == 0 {
 		e.Line, e.Column = loadError.ContextMark.Line, loadError.ContextMark.Column

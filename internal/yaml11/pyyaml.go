@@ -36,10 +36,7 @@ func strayTab(data []byte) int {
 	if tabs == nil {
 		return -1
 	}
-	letter := '\ue000' // of those for private use, one that is not there
-	for bytes.ContainsRune(data, letter) {
-		letter++
-	}
+	letter := unusedLetter(data)
 	refused := func(n int) bool { // is one of the first n?
 		end := tabs[n-1] + 1
 		text := bytes.ReplaceAll(data[:end], []byte("\t"), []byte(string(letter)))

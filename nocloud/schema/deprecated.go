@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,9 +22,12 @@ func deprecations() *jsonschema.Vocabulary {
 	return &jsonschema.Vocabulary{
 		URL: "urn:deprecated",
 		Compile: func(_ *jsonschema.CompilerContext, object map[string]any) (jsonschema.SchemaExt, error) {
-			for _, word := range []struct{ key, says string }{{"deprecated", "is deprecated since"}, {"changed", "has changed in"}} {
+			for _, word := range []struct{ key, says string }{{"deprecated", "is deprecated since"}, {"changed", "has changed in"}, {unlisted, ""}} {
 				if object[word.key] != true {
 					continue
+				}
+				if word.key == unlisted {
+					return &deprecated{"is taken, and yet not in cloud-init's schema: it warns of that when the VM boots"}, nil
 				}
 				text := "is deprecated"
 				if version, ok := object[word.key+"_version"].(string); ok {
@@ -37,6 +41,50 @@ func deprecations() *jsonschema.Vocabulary {
 			return nil, nil
 		},
 	}
+}
+
+// unlisted marks what addUnlisted adds.
+const unlisted = "unlisted"
+
+// addUnlisted adds to the schema for networks of version 1 what cloud-init's parser of that version takes, and the schema lacks:
+// prefix in a subnet, and interfaces of two more types.
+func addUnlisted(raw map[string]any) {
+	forms, _ := raw["$defs"].(map[string]any)
+	config, _ := inside(forms, "network_config_version1", "properties", "config", "items").(map[string]any)
+	items, _ := config["anyOf"].([]any)
+	physical, _ := forms["anyOf_type_physical"].(map[string]any)
+	subnet, _ := inside(forms, "config_type_subnet", "properties").(map[string]any)
+	if items == nil || physical == nil || subnet == nil {
+		return
+	}
+	if subnet["prefix"] == nil {
+		subnet["prefix"] = map[string]any{"type": []any{"integer", "string"}, unlisted: true}
+	}
+	for _, kind := range []string{"infiniband", "loopback"} {
+		if forms["anyOf_type_"+kind] != nil {
+			continue
+		}
+		properties, _ := physical["properties"].(map[string]any)
+		form := maps.Clone(physical)
+		form["properties"] = merged(properties, "type", map[string]any{"enum": []any{kind}, unlisted: true})
+		forms["anyOf_type_"+kind] = form
+		items = append(items, map[string]any{"$ref": "#/$defs/anyOf_type_" + kind})
+	}
+	config["anyOf"] = items
+}
+
+func merged(object map[string]any, key string, value any) map[string]any {
+	object = maps.Clone(object)
+	object[key] = value
+	return object
+}
+
+// inside returns what is at the end of a path of keys; nil if there is nothing.
+func inside(object map[string]any, path ...string) any {
+	for _, key := range path[:len(path)-1] {
+		object, _ = object[key].(map[string]any)
+	}
+	return object[path[len(path)-1]]
 }
 
 // description returns what an object of a schema says of its being deprecated or changed, without markup.

@@ -54,7 +54,7 @@ type Problem struct {
 	Path string
 	// Text says what is wrong.
 	Text string
-	// Deprecated is for what cloud-init takes, with a warning, and a later one may not.
+	// Deprecated is for what cloud-init takes, with a warning, and a later one may not; or its schema does not have at all.
 	Deprecated bool
 }
 
@@ -123,6 +123,7 @@ func compile(file string) (*document, error) {
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return nil, fmt.Errorf("schema: %s: %w", file, err)
 	}
+	addUnlisted(raw)
 	raw["$schema"] = "http://json-schema.org/draft-04/schema#"
 	d := &document{raw: raw}
 	if d.compiled, err = compileWith(raw); err == nil {

@@ -36,6 +36,8 @@ func cases() []struct{ text, want string } {
 		{"growpart:\n  mode: auto\n  devices: ['/']\n  ignore_growroot_disabled: false\n", ""},
 		{"write_files:\n- path: /a\n  content: !!binary aGVsbG8=\n  permissions: '0644'\n", ""},
 		{"runcmd:\n- echo\n- [a, b]\n- ~\n", ""},
+		{"runcmd:\n- [su, -, postgres]\n- \"a\tb -, c\"\n", ""},
+		{"runcmd:\n- [su, -, po\tgres, -]\n", "3:13: has a tab"},
 		{"users:\n- default\n- name: a\n  ssh_authorized_keys: [x]\n", ""},
 		{"chpasswd:\n  expire: false\n  users:\n  - {name: a, type: RANDOM}\n", ""},
 		{"disk_setup: {/dev/sda: {table_type: gpt, layout: [50, [50, 82]]}}\n", ""},
@@ -167,9 +169,20 @@ func TestNetworkConfig(t *testing.T) {
 		"a: [": "is not YAML",
 		"network:\n  version: 2\n  ethernets:\n    eth0:\n      mtu: big\n":                   "5:7: network.ethernets.eth0.mtu: must be a whole number, not text",
 		"version: 1\nconfig:\n- type: physical\n  name: eth0\n  subnets:\n  - type: statik\n": "6:5: config.0.subnets.0.type: must be one of dhcp4",
+		"version: 1\nconfig:\n- type: vlan\n  name: eth0.7\n  vlan_id: 7\n":                   "[3:3: config.0: lacks vlan_link]",
 	} {
 		if got := fmt.Sprint(s.NetworkConfig([]byte(text))); !strings.Contains(got, want) {
 			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+	// What cloud-init's parser takes, and its schema lacks, is warned of.
+	for text, want := range map[string]string{
+		"version: 1\nconfig:\n- type: physical\n  name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.1\n    prefix: 24\n": "8:5: config.0.subnets.0.prefix: is taken, and yet not in",
+		"network:\n  version: 1\n  config:\n  - name: lo\n    type: loopback\n    subnets: [{type: static, address: 127.0.0.1/8}]\n":  "5:5: network.config.0.type: is taken, and yet not in",
+		"version: 1\nconfig:\n- {type: infiniband, name: ib0}\n":                                                                      "3:4: config.0.type: is taken, and yet not in",
+	} {
+		if got := s.NetworkConfig([]byte(text)); len(got) != 1 || !got[0].Deprecated || !strings.HasPrefix(got[0].String(), want) {
+			t.Errorf("%s: got %v, want %s", text, got, want)
 		}
 	}
 	if older := load(t, "bookworm"); older.HasNetworks() || older.NetworkConfig([]byte("version: 1\nconfig: 1\n")) != nil {

@@ -109,7 +109,11 @@ func (t *translator) alternatives(e *jsonschema.ValidationError) {
 	var got string
 	var best []*jsonschema.ValidationError
 	bestDepth := len(e.InstanceLocation)
-	for _, cause := range e.Causes {
+	causes := slices.DeleteFunc(slices.Clone(e.Causes), func(cause *jsonschema.ValidationError) bool { return isOfAnotherType(cause, bestDepth) })
+	if len(causes) == 0 {
+		causes = e.Causes
+	}
+	for _, cause := range causes {
 		if types := mismatch(cause, len(e.InstanceLocation)); len(types) > 0 {
 			got = types[0].Got
 			for _, k := range types {
@@ -165,6 +169,14 @@ func mismatch(e *jsonschema.ValidationError, depth int) []*kind.Type {
 		}
 	}
 	return found
+}
+
+// isOfAnotherType is for a form with another word for the type than the value at depth has.
+func isOfAnotherType(e *jsonschema.ValidationError, depth int) bool {
+	if _, ok := e.ErrorKind.(*kind.Enum); ok && len(e.InstanceLocation) == depth+1 && e.InstanceLocation[depth] == "type" {
+		return true
+	}
+	return slices.ContainsFunc(e.Causes, func(cause *jsonschema.ValidationError) bool { return isOfAnotherType(cause, depth) })
 }
 
 // deepest returns how far below the root the deepest error is.

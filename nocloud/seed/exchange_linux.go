@@ -2,6 +2,7 @@ package seed
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -9,8 +10,11 @@ import (
 // exchange swaps two folders in one step (renameat2(2), RENAME_EXCHANGE).
 func exchange(a, b string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EXDEV):
 		return errNoExchange
 	}
-	return err
+	return &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}
 }

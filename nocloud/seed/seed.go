@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 )
 
 // The files of a seed. cloud-init ignores a seed that lacks one of the first two.
@@ -55,7 +56,7 @@ func Write(dir string, files map[string][]byte) (changed bool, err error) {
 		return false, fmt.Errorf("seed: %w", err)
 	}
 	if err = fill(fresh, files); err == nil {
-		err = replace(dir, fresh, exchange)
+		err = replace(dir, fresh, exchange, os.Rename)
 	}
 	if err != nil {
 		return false, errors.Join(fmt.Errorf("seed: %w", err), os.RemoveAll(fresh))
@@ -63,13 +64,16 @@ func Write(dir string, files map[string][]byte) (changed bool, err error) {
 	return true, nil
 }
 
-// Recover ends what an interrupted Write left at dir: it puts the old seed back if there is no other, and removes
-// leftovers.
+// Recover ends what an interrupted Write left at dir: it puts the seed back that was set aside if there is no other, and
+// removes leftovers.
 func Recover(dir string) error {
 	dir = filepath.Clean(dir)
-	old := retired(dir)
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Rename(old, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	aside := retired(dir)
+	_, err := os.Lstat(aside)
+	interrupted := !errors.Is(err, fs.ErrNotExist)
+	_, err = os.Lstat(dir)
+	if gone := errors.Is(err, fs.ErrNotExist); interrupted && (gone || Complete(aside) && !Complete(dir)) {
+		if err := errors.Join(os.RemoveAll(dir), os.Rename(aside, dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("seed: the seed of an interrupted run can't be put back: %w", err)
 		}
 	}
@@ -78,7 +82,7 @@ func Recover(dir string) error {
 		return fmt.Errorf("seed: %w", err)
 	}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), prefix(dir)) {
+		if entry.IsDir() && isLeftover(entry.Name(), dir) {
 			if err := os.RemoveAll(filepath.Join(filepath.Dir(dir), entry.Name())); err != nil {
 				return fmt.Errorf("seed: a leftover can't be removed: %w", err)
 			}
@@ -186,10 +190,10 @@ func fill(dir string, files map[string][]byte) error {
 }
 
 // replace puts fresh in dir's place. swap exchanges two folders in one step, or fails with errNoExchange.
-func replace(dir, fresh string, swap func(a, b string) error) error {
+func replace(dir, fresh string, swap, rename func(a, b string) error) error {
 	parent := filepath.Dir(dir)
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Rename(fresh, dir); err != nil {
+		if err := rename(fresh, dir); err != nil {
 			return err
 		}
 		return syncDir(parent)
@@ -203,21 +207,48 @@ func replace(dir, fresh string, swap func(a, b string) error) error {
 	case !errors.Is(err, errNoExchange):
 		return err
 	}
-	// Two steps, and between them there is no seed: Recover knows the old one's name.
-	old := retired(dir)
-	if err := os.Rename(dir, old); err != nil {
+	// Two steps, and between them there is no seed: Recover knows the name of the one that was set aside.
+	aside := retired(dir)
+	switch err := rename(dir, aside); {
+	case errors.Is(err, syscall.EXDEV):
+		return takeOver(dir, fresh, rename)
+	case err != nil:
 		return err
 	}
-	if err := os.Rename(fresh, dir); err != nil {
-		return errors.Join(err, os.Rename(old, dir))
+	if err := rename(fresh, dir); err != nil {
+		return errors.Join(err, rename(aside, dir))
 	}
 	if err := syncDir(parent); err != nil {
 		return err
 	}
-	return os.RemoveAll(old)
+	return os.RemoveAll(aside)
+}
+
+// takeOver is replace where dir can't be renamed: an overlay file system does not do that with a folder of the disk below.
+// The new seed is set aside instead; from its first step on the old one is none, so that Recover takes the new.
+func takeOver(dir, fresh string, rename func(a, b string) error) error {
+	parent, aside := filepath.Dir(dir), retired(dir)
+	if err := errors.Join(rename(fresh, aside), syncDir(parent)); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, UserData)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(syncDir(dir), os.RemoveAll(dir), rename(aside, dir), syncDir(parent))
 }
 
 var errNoExchange = errors.New("this file system can't exchange two folders")
+
+// isLeftover says whether Write, or the shell client, has made the folder of that name beside dir. An editor's file may
+// begin like one.
+func isLeftover(name, dir string) bool {
+	rest, ok := strings.CutPrefix(name, prefix(dir))
+	if !ok || rest == "old" {
+		return ok
+	}
+	number, ok := strings.CutPrefix(rest, "new")
+	return ok && len(number) > 1 && strings.ContainsAny(number[:1], "-.") && strings.Trim(number[1:], "0123456789") == ""
+}
 
 // prefix begins the names of what Write keeps beside dir for a moment.
 func prefix(dir string) string { return "." + filepath.Base(dir) + "." }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -187,7 +188,7 @@ func TestTwoSteps(t *testing.T) {
 		t.Errorf("after the crash the seed has %v", got)
 	}
 	prepare()
-	if err := replace(dir, fresh, noExchange); err != nil {
+	if err := replace(dir, fresh, noExchange, os.Rename); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, dir)[MetaData]; got != "new" {
@@ -198,8 +199,114 @@ func TestTwoSteps(t *testing.T) {
 	}
 	prepare()
 	broken := errors.New("broken")
-	if err := replace(dir, fresh, func(string, string) error { return broken }); !errors.Is(err, broken) {
+	if err := replace(dir, fresh, func(string, string) error { return broken }, os.Rename); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// overlay is an overlay file system as far as folders of the disk below can't be renamed, and allows so many steps before
+// the power goes.
+type overlay struct {
+	below string
+	steps int
+}
+
+var errPowerGone = errors.New("the power is gone")
+
+func (o *overlay) rename(from, to string) error {
+	switch {
+	case from == o.below:
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EXDEV}
+	case o.steps == 0:
+		return errPowerGone
+	}
+	o.steps--
+	if to == o.below {
+		o.below = "" // it is the disk above's now
+	}
+	return os.Rename(from, to)
+}
+
+func TestAFolderThatCannotBeRenamed(t *testing.T) {
+	for steps, want := range []string{"old", "new", "new"} {
+		dir := filepath.Join(t.TempDir(), "nocloud")
+		write(t, dir, map[string]string{MetaData: "old", UserData: "", VendorData: "old"})
+		fresh := filepath.Join(filepath.Dir(dir), ".nocloud.new-1")
+		if err := os.Mkdir(fresh, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := fill(fresh, map[string][]byte{MetaData: []byte("new"), UserData: nil}); err != nil {
+			t.Fatal(err)
+		}
+		disk := &overlay{below: dir, steps: steps}
+		err := replace(dir, fresh, func(string, string) error { return errNoExchange }, disk.rename)
+		if done := steps == 2; done != (err == nil) || !done && !errors.Is(err, errPowerGone) {
+			t.Errorf("after %d steps: %v", steps, err)
+		}
+		if err := Recover(dir); err != nil {
+			t.Error(err)
+		}
+		if got := read(t, dir); got[MetaData] != want || (got[VendorData] == "old") != (want == "old") {
+			t.Errorf("after %d steps the seed has %v", steps, got)
+		}
+		if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
+			t.Errorf("after %d steps there are leftovers beside the seed: %v", steps, entries)
+		}
+	}
+}
+
+// Write may be used beside files of somebody's who edits them.
+func TestOthersFilesStay(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "web1")
+	for _, name := range []string{".web1.new-123", ".web1.new.17", ".web1.old"} {
+		if err := os.Mkdir(filepath.Join(parent, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others := []string{".web1.new-idea", ".web1.newer", ".web1.old.yaml", ".web1.yaml.swp"}
+	for _, name := range others[:2] {
+		if err := os.Mkdir(filepath.Join(parent, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range append(others[2:], ".web1.new-4") {
+		if err := os.WriteFile(filepath.Join(parent, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Write(dir, map[string][]byte{MetaData: nil, UserData: nil}); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if want := append([]string{".web1.new-4"}, append(others, "web1")...); !reflect.DeepEqual(names, want) {
+		t.Errorf("there are %v, want %v", names, want)
+	}
+}
+
+// A crash may come while the old seed is being removed.
+func TestHalfOfASeedIsReplaced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "nocloud")
+	want := map[string]string{MetaData: "new", UserData: ""}
+	write(t, dir, want)
+	if err := os.Rename(dir, retired(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, MetaData), []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if write(t, dir, want) {
+		t.Error("the new seed was written again")
 	}
 }
 

@@ -23,6 +23,10 @@ import (
 // drainTime is how long the drivers of a former configuration stay open: longer than a request takes.
 const drainTime = time.Minute
 
+// maxFormer is how many former configurations may have open drivers, with their programs and connections: somebody may
+// reload once for each file that he changes. Beyond it the oldest one's are closed at once.
+const maxFormer = 8
+
 // reloadLimit is how long a reload under way, and the drivers' closing, may hold up the end of the program: a file system that
 // hangs must not keep a restart from being one of seconds. It is more than a driver's program has before it is killed.
 const reloadLimit = 5 * time.Second
@@ -278,6 +282,10 @@ func (c *configuration) reloadAt(signals <-chan os.Signal, done <-chan struct{},
 		if err != nil {
 			log.Error("the configuration is not taken over; the former one stays", "error", err)
 			continue
+		}
+		if len(former) == maxFormer {
+			closing.Go(former[0].closeServices)
+			former = slices.Delete(former, 0, 1)
 		}
 		former = append(former, leaving{time.Now().Add(drainTime), closeServices})
 		closeServices = closeNew

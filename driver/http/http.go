@@ -181,29 +181,35 @@ type keyPair struct {
 	stamp       string
 }
 
+// load returns the certificate as it is now, or the last one: the files may be half written, or about to be replaced.
 func (p *keyPair) load() (*tls.Certificate, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	err := p.renew()
+	if p.certificate != nil {
+		return p.certificate, nil
+	}
+	return nil, err
+}
+
+func (p *keyPair) renew() error {
 	stamp := ""
 	for _, file := range []string{p.certFile, p.keyFile} {
 		info, err := os.Stat(file)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		stamp += fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
 	}
 	if p.certificate != nil && stamp == p.stamp {
-		return p.certificate, nil
+		return nil
 	}
 	certificate, err := tls.LoadX509KeyPair(p.certFile, p.keyFile)
 	if err != nil {
-		if p.certificate != nil { // half written, perhaps: the last one may still do
-			return p.certificate, nil
-		}
-		return nil, err
+		return err
 	}
 	p.certificate, p.stamp = &certificate, stamp
-	return p.certificate, nil
+	return nil
 }
 
 // token reads the bearer token. It is small, and read for each request.

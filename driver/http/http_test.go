@@ -539,6 +539,11 @@ func TestTLS(t *testing.T) {
 	write("client.key", "half writ")
 	d.client.CloseIdleConnections()
 	find("client2 Bearer t0ken-2")
+	if err := os.Remove(file("client.key")); err != nil {
+		t.Fatal(err)
+	}
+	d.client.CloseIdleConnections()
+	find("client2 Bearer t0ken-2")
 
 	write("token", "two words")
 	if _, err := d.Find(t.Context(), web1); err == nil || strings.Contains(err.Error(), "words") {

@@ -237,6 +237,9 @@ func (d *Driver) token() (string, error) {
 // configured us, and would see who asks.
 func checkRedirect(request *http.Request, via []*http.Request) error {
 	first := via[0].URL
+	if first.Scheme == "http" && request.URL.Scheme == "https" && request.URL.Hostname() == first.Hostname() {
+		return errors.New("the server redirects to https, which is not followed: write https:// in the URL")
+	}
 	if request.URL.Scheme != first.Scheme || request.URL.Host != first.Host {
 		return errors.New("the server redirects to another server, which is not followed")
 	}

@@ -260,6 +260,8 @@ func TestRedirects(t *testing.T) {
 			fmt.Fprint(w, "userdata: x")
 		case "/loop":
 			http.Redirect(w, r, "/loop", http.StatusFound)
+		case "/secure":
+			http.Redirect(w, r, "https://"+r.Host+"/here", http.StatusMovedPermanently)
 		default:
 			http.Redirect(w, r, elsewhere, http.StatusFound)
 		}
@@ -268,7 +270,7 @@ func TestRedirects(t *testing.T) {
 	if instance, err := d.Find(t.Context(), metadata.VM{Name: "moved"}); err != nil || string(instance.UserData) != "x" {
 		t.Errorf("on the same server: %v", err)
 	}
-	for name, want := range map[string]string{"loop": "redirects more than 3 times", "away": "redirects to another server"} {
+	for name, want := range map[string]string{"loop": "redirects more than 3 times", "away": "redirects to another server", "secure": "write https:// in the URL"} {
 		if _, err := d.Find(t.Context(), metadata.VM{Name: name}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
 		}

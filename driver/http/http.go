@@ -266,6 +266,9 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	} else {
 		instance, err = d.file(timed, base)
 	}
+	if err != nil && errors.Is(timed.Err(), context.DeadlineExceeded) {
+		d.client.CloseIdleConnections() // what left one without an answer may have left the others so too
+	}
 	if ctx.Err() != nil && err != nil {
 		return nil, ctx.Err()
 	}

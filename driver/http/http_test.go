@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -614,6 +615,50 @@ func TestConnectionThatFellSilent(t *testing.T) {
 			if took := time.Since(start); err != nil || took > 2*silence {
 				t.Fatalf("after %s: %v", took, err)
 			}
+		}
+	})
+}
+
+// With HTTP/1 a boot storm leaves many connections. When their server is gone without a word, one request finds out for all.
+func TestConnectionsThatFellSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const storm = 20
+		listener := pipeListener{make(chan net.Conn), make(chan struct{})}
+		var all sync.WaitGroup
+		all.Add(storm)
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/storm" {
+				all.Done()
+				all.Wait()
+			}
+			fmt.Fprint(w, "{}")
+		})}
+		go server.Serve(listener)
+		defer server.Close()
+		d := newDriver(t, Config{URL: "http://127.0.0.1/{{.Name}}"})
+		var gone atomic.Pointer[atomic.Bool]
+		gone.Store(new(atomic.Bool))
+		d.client.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			listener.conns <- theirs
+			return deafConn{ours, gone.Load()}, nil
+		}
+		defer d.Close()
+		var requests sync.WaitGroup
+		for range storm {
+			requests.Go(func() {
+				if _, err := d.Find(t.Context(), metadata.VM{Name: "storm"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		requests.Wait()
+		gone.Swap(new(atomic.Bool)).Store(true)
+		if _, err := d.Find(t.Context(), web1); err == nil {
+			t.Error("the connection is still good")
+		}
+		if _, err := d.Find(t.Context(), web1); err != nil {
+			t.Errorf("the second request: %v", err)
 		}
 	})
 }

@@ -161,6 +161,9 @@ func clientConfig(config Config) (clientv3.Config, error) {
 			return client, &options.Error{Key: "password-file", Problem: err.Error()}
 		}
 		client.Username, client.Password = config.Username, strings.TrimSpace(string(password))
+		if client.Password == "" { // etcd's client would not log in, and etcd complain of a missing name
+			return client, &options.Error{Key: "password-file", Problem: config.PasswordFile + " holds no password"}
+		}
 	}
 	if secure == 0 {
 		return client, nil

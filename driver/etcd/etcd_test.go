@@ -581,7 +581,12 @@ func TestBadConfig(t *testing.T) {
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for options, want := range map[string]string{
+		`{"endpoints": ["https://a"], "username": "u", "password-file": "EMPTY"}`: "holds no password",
 		`{}`:                                 "option endpoints: are missing",
 		`{"endpoints": ["etcd1:2379"]}`:      "each must be https://host:2379",
 		`{"endpoints": ["https://u:p@h:1"]}`: "each must be https://host:2379",
@@ -595,7 +600,7 @@ func TestBadConfig(t *testing.T) {
 		`{"endpoints": ["https://a"], "cert-file": "FILE", "key-file": "FILE"}`:          "option cert-file",
 		`{"endpoint": ["https://a"]}`:                                                    "did you mean endpoints?",
 	} {
-		config, err := etcd.ParseConfig([]byte(strings.ReplaceAll(options, "FILE", file)))
+		config, err := etcd.ParseConfig([]byte(strings.NewReplacer("FILE", file, "EMPTY", empty).Replace(options)))
 		if err == nil {
 			_, err = etcd.New(config)
 		}

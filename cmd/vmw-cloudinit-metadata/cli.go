@@ -129,8 +129,33 @@ func fromEnvironment(cmd *cobra.Command) {
 	}
 }
 
+// warnOfStrayVariables says which variables look like a flag's, and are none: whoever misspells VMW_CLOUDINIT_ALLOW has no rule.
+func warnOfStrayVariables(root *cobra.Command, log *slog.Logger) {
+	var known []string
+	for _, command := range root.Commands() {
+		command.Flags().VisitAll(func(f *pflag.Flag) {
+			known = append(known, strings.TrimPrefix(variable(f), variables))
+		})
+	}
+	for _, setting := range os.Environ() {
+		name, _, _ := strings.Cut(setting, "=")
+		rest, ours := strings.CutPrefix(name, variables)
+		if !ours || strings.HasPrefix(rest, "GUEST_") || slices.Contains(known, rest) {
+			continue
+		}
+		attrs := []any{"variable", name}
+		if meant, _ := nearest.Word(rest, known); meant != "" {
+			attrs = append(attrs, "known", variables+meant)
+		}
+		log.Warn("a variable of the environment is no flag's, and has no effect", attrs...)
+	}
+}
+
+// variables is what the names of flags' variables begin with. Those of the guest's program go on with GUEST_.
+const variables = "VMW_CLOUDINIT_"
+
 func variable(f *pflag.Flag) string {
-	return "VMW_CLOUDINIT_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+	return variables + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 }
 
 // choice is a flag's value that is one of a few words.

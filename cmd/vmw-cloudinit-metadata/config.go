@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,9 +23,13 @@ import (
 // drainTime is how long the drivers of a former configuration stay open: longer than a request takes.
 const drainTime = time.Minute
 
+// maxFormer is how many former configurations may have open drivers, with their programs and connections: somebody may
+// reload once for each file that he changes. Beyond it the oldest one's are closed at once.
+const maxFormer = 8
+
 // reloadLimit is how long a reload under way, and the drivers' closing, may hold up the end of the program: a file system that
-// hangs must not keep a restart from being one of seconds.
-const reloadLimit = 2 * time.Second
+// hangs must not keep a restart from being one of seconds. It is more than a driver's program has before it is killed.
+const reloadLimit = 5 * time.Second
 
 // serviceFlags are what a configuration file has services for.
 func serviceFlags() []string { return []string{"uri", "driver", "driver-opts"} }
@@ -157,11 +162,7 @@ func (c *configuration) read() (*config.Config, error) {
 func openServices(services []config.Service, log *slog.Logger) ([]server.Service, func(), error) {
 	var opened []server.Service
 	var closers []func()
-	closeAll := func() {
-		for _, closeOne := range closers {
-			closeOne()
-		}
-	}
+	closeAll := func() { together(closers) }
 	for _, service := range services {
 		var sources []source
 		for _, driver := range service.Drivers {
@@ -257,6 +258,7 @@ func (c *configuration) reloadOnSignal(signals <-chan os.Signal, s *server.Serve
 
 func (c *configuration) reloadAt(signals <-chan os.Signal, done <-chan struct{}, s *server.Server, closeServices func(), log *slog.Logger) {
 	var former []leaving
+	var closing sync.WaitGroup
 	for {
 		var due <-chan time.Time
 		if len(former) > 0 {
@@ -265,20 +267,25 @@ func (c *configuration) reloadAt(signals <-chan os.Signal, done <-chan struct{},
 		select {
 		case <-signals:
 		case <-due:
-			go former[0].closeServices()
+			closing.Go(former[0].closeServices)
 			former = slices.Delete(former, 0, 1)
 			continue
 		case <-done:
 			for _, f := range former {
-				f.closeServices()
+				closing.Go(f.closeServices)
 			}
 			closeServices()
+			closing.Wait()
 			return
 		}
 		closeNew, err := c.reload(s, log)
 		if err != nil {
 			log.Error("the configuration is not taken over; the former one stays", "error", err)
 			continue
+		}
+		if len(former) == maxFormer {
+			closing.Go(former[0].closeServices)
+			former = slices.Delete(former, 0, 1)
 		}
 		former = append(former, leaving{time.Now().Add(drainTime), closeServices})
 		closeServices = closeNew

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"sync"
 	"time"
 
 	"vmw-cloudinit-metadata/driver/command"
@@ -83,12 +84,8 @@ type source struct {
 // user. The function that it returns closes them.
 func openSources(sources []source, log *slog.Logger, place func(index int, err error) error) (metadata.Driver, func(), error) {
 	var layers []layer.Layer
-	var closers []io.Closer
-	closeAll := func() {
-		for _, closer := range closers {
-			_ = closer.Close()
-		}
-	}
+	var closers []func()
+	closeAll := func() { together(closers) }
 	for i, s := range sources {
 		driver, timeout, err := drivers[s.name](s.options, log)
 		if err != nil {
@@ -96,7 +93,7 @@ func openSources(sources []source, log *slog.Logger, place func(index int, err e
 			return nil, nil, place(i, err)
 		}
 		if closer, ok := driver.(io.Closer); ok {
-			closers = append(closers, closer)
+			closers = append(closers, func() { _ = closer.Close() })
 		}
 		if timeout > 0 {
 			driver = patient(driver, timeout, s.stale, log)
@@ -107,6 +104,15 @@ func openSources(sources []source, log *slog.Logger, place func(index int, err e
 		return layers[0].Driver, closeAll, nil
 	}
 	return layer.New(layers...), closeAll, nil
+}
+
+// together calls closers at once, and returns when all have: each may have a program that takes its time to end.
+func together(closers []func()) {
+	var closing sync.WaitGroup
+	for _, closeOne := range closers {
+		closing.Go(closeOne)
+	}
+	closing.Wait()
 }
 
 const (

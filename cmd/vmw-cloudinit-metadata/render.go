@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -179,19 +180,21 @@ func render(ctx context.Context, driver metadata.Driver, vm metadata.VM) (map[pa
 
 // printDocuments prints documents for a person, each under its name.
 func printDocuments(w io.Writer, documents map[packet.Document][]byte) error {
+	var text bytes.Buffer
 	for i, document := range packet.Documents() {
 		if i > 0 {
-			fmt.Fprintln(w)
+			text.WriteByte('\n')
 		}
 		content, ok := documents[document]
 		if !ok {
-			fmt.Fprintf(w, "==> %s: none\n", document)
+			fmt.Fprintf(&text, "==> %s: none\n", document)
 			continue
 		}
-		fmt.Fprintf(w, "==> %s (%d bytes)\n%s", document, len(content), content)
+		fmt.Fprintf(&text, "==> %s (%d bytes)\n%s", document, len(content), content)
 		if len(content) > 0 && content[len(content)-1] != '\n' {
-			fmt.Fprintln(w)
+			text.WriteByte('\n')
 		}
 	}
-	return nil
+	_, err := w.Write(text.Bytes())
+	return err
 }

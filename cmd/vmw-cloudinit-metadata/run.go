@@ -142,6 +142,7 @@ func (f *runFlags) run(cmd *cobra.Command, file *configuration) error {
 	log := logqueue.New(cmd.ErrOrStderr(), f.linesLost)
 	cmd.SetErr(log) // execute says there what went wrong, and closes it
 	logger := f.logger(log)
+	warnOfStrayVariables(cmd.Root(), logger)
 	pair, tlsConfig, err := f.tls.load(logger)
 	if err != nil {
 		return err

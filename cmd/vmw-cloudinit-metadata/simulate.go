@@ -241,14 +241,14 @@ func (s *simulation) soak(ctx context.Context) error {
 	stop()
 	port.Close()
 	moves := <-moved
-	fmt.Fprintf(s.stdout, "asked %d times for all documents\n%v\n", asked, moves)
+	_, unprinted := fmt.Fprintf(s.stdout, "asked %d times for all documents\n%v\n", asked, moves)
 	switch {
 	case ctx.Err() == nil || !errors.Is(err, context.Cause(ctx)):
 		return err
 	case moves.Refused+moves.Late+moves.Failed > 0:
 		return errors.New("some migrations did not succeed")
 	}
-	return nil // it ended because it was told to
+	return unprinted // it ended because it was told to
 }
 
 // difference returns a document that is not the same in a and b.

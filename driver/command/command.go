@@ -107,6 +107,9 @@ func New(config Config) (*Driver, error) {
 	if _, err := exec.LookPath(program); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoCommand, &options.Error{Key: "command", Problem: err.Error()})
 	}
+	if err := checkDir(config.Dir); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoCommand, err)
+	}
 	return open(config, func() (*process, error) { return startProcess(config) }), nil
 }
 

@@ -2,11 +2,14 @@ package command
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -36,7 +39,7 @@ func startProcess(config Config) (*process, error) {
 		cmd.Stderr = stderr
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return nil, startError(config, err)
 	}
 	var status error
 	exited := make(chan struct{})
@@ -72,6 +75,39 @@ func startProcess(config Config) (*process, error) {
 			<-exited
 		}),
 	}, nil
+}
+
+// startError says what is not there: the system says "no such file" of the program in all cases.
+func startError(config Config, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && checkDir(config.Dir) != nil:
+		return checkDir(config.Dir)
+	case errors.Is(err, fs.ErrNotExist) && isThere(config.Command[0]):
+		return fmt.Errorf("%w: not the program itself, but the one that its first line (#!) names, which has to end in a line feed alone, or its loader", err)
+	case errors.Is(err, syscall.ENOEXEC):
+		return fmt.Errorf("%w: a script needs a first line such as #!/bin/sh", err)
+	}
+	return err
+}
+
+func isThere(program string) bool {
+	_, err := exec.LookPath(program)
+	return err == nil
+}
+
+// checkDir reports why dir, if not empty, can't be a program's directory.
+func checkDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("its directory: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("its directory: %s is no directory", dir)
+	}
+	return nil
 }
 
 // stderrLines makes lines of what the program writes.

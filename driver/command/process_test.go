@@ -82,6 +82,57 @@ func TestNoSuchProgram(t *testing.T) {
 	}
 }
 
+// The system says "no such file" of the program, whatever is not there; we say what.
+func TestCannotStart(t *testing.T) {
+	sh := testenv.Need(t, "sh")[0]
+	dir := t.TempDir()
+	script := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, folder := range []string{filepath.Join(dir, "nowhere"), script("file", "")} {
+		if _, err := command.New(command.Config{Command: []string{sh}, Dir: folder}); !errors.Is(err, command.ErrNoCommand) || !strings.Contains(err.Error(), "its directory: ") {
+			t.Errorf("directory %s: got %v", folder, err)
+		}
+	}
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for what, program := range map[string]string{
+		"its first line (#!)": script("interpreter", "#!/nonexistent/python\n"),
+		"line feed alone":     script("crlf", "#!"+sh+"\r\necho\r\n"),
+		"such as #!/bin/sh":   script("bare", "echo\n"),
+		"its directory: stat": script("gone", "#!"+sh+"\nrmdir "+work+"\n"), // at its second start
+	} {
+		trouble := make(chan error, 100)
+		d, err := command.New(command.Config{Command: []string{program}, Dir: work, Trouble: func(err error) {
+			select {
+			case trouble <- err:
+			default:
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for late := time.After(30 * time.Second); ; {
+			select {
+			case err = <-trouble:
+			case <-late:
+				t.Fatalf("the trouble was never like %q, but %v", what, err)
+			}
+			if strings.Contains(err.Error(), what) {
+				break
+			}
+		}
+		d.Close()
+		_ = os.Mkdir(work, 0o700) // which the last one may have removed
+	}
+}
+
 // A program that ends while its own child holds its pipes open is seen to end, with its status and its last words.
 func TestRealProcess(t *testing.T) {
 	sh := testenv.Need(t, "sh")[0]

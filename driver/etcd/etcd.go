@@ -20,6 +20,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"vmw-cloudinit-metadata/internal/options"
 	"vmw-cloudinit-metadata/metadata"
@@ -38,6 +39,8 @@ const (
 	maxName = 1024
 	// keepAlive is how soon a member that went silent is noticed, and another one asked.
 	keepAlive = 2 * time.Second
+	// lastWord is how long after the end of its time a look-up that logs in may say why it failed.
+	lastWord = 100 * time.Millisecond
 	// pageSize is how many keys a listing reads at once.
 	pageSize = 100
 )
@@ -86,6 +89,7 @@ type Driver struct {
 	config Config
 	client clientv3.Config
 	cache  *cache
+	tries  reasons
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -112,6 +116,11 @@ func New(config Config) (*Driver, error) {
 	}
 	d := &Driver{config: config, client: client, cache: newCache(config.CacheBytes)}
 	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.client.Context = d.ctx
+	d.client.DialOptions = []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(d.tries.watch),
+		grpc.WithNoProxy(), // no proxy that nobody meant sees the data
+	}
 	if config.CacheBytes > 0 {
 		d.done.Go(d.watch)
 	}
@@ -152,6 +161,9 @@ func clientConfig(config Config) (clientv3.Config, error) {
 			return client, &options.Error{Key: "password-file", Problem: err.Error()}
 		}
 		client.Username, client.Password = config.Username, strings.TrimSpace(string(password))
+		if client.Password == "" { // etcd's client would not log in, and etcd complain of a missing name
+			return client, &options.Error{Key: "password-file", Problem: config.PasswordFile + " holds no password"}
+		}
 	}
 	if secure == 0 {
 		return client, nil
@@ -246,6 +258,8 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
+	case err != nil && timed.Err() != nil:
+		return nil, fmt.Errorf("etcd: %w", oneLine{d.tries.explain(err)})
 	case err != nil:
 		return nil, fmt.Errorf("etcd: %w", oneLine{err})
 	}
@@ -288,7 +302,11 @@ func (d *Driver) fetch(ctx context.Context, keys []string) (*document, error) {
 	select {
 	case r = <-done:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		select {
+		case r = <-done: // and why there was no answer is known
+		case <-time.After(lastWord):
+			return nil, ctx.Err()
+		}
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -334,14 +352,20 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	return func(yield func(metadata.Entry, error) bool) {
 		client, err := d.connect()
 		if err != nil {
-			yield(metadata.Entry{}, fmt.Errorf("etcd: %w", oneLine{err}))
+			yield(metadata.Entry{}, fmt.Errorf("etcd: %w", oneLine{d.tries.explain(err)}))
 			return
 		}
 		end := clientv3.GetPrefixRangeEnd(d.config.Prefix)
 		revision := int64(0)
 		for from := d.config.Prefix; ; {
-			page, err := client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+			timed, cancel := context.WithTimeout(ctx, d.config.Timeout)
+			page, err := client.Get(timed, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+			late := timed.Err() != nil
+			cancel()
 			if err != nil {
+				if late {
+					err = d.tries.explain(err)
+				}
 				if ctx.Err() != nil {
 					err = ctx.Err()
 				}

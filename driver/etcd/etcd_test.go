@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -22,6 +24,7 @@ import (
 	"go.uber.org/zap"
 
 	"vmw-cloudinit-metadata/driver/etcd"
+	"vmw-cloudinit-metadata/internal/tlstest"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/metadata/metadatatest"
 )
@@ -472,12 +475,118 @@ func TestClosed(t *testing.T) {
 	}
 }
 
+// An administrator is told why there was no answer, and not only that there was none.
+func TestReasons(t *testing.T) {
+	untrusted, _ := tlstest.SelfSigned(t, "localhost")
+	server, err := tls.Listen("tcp", "127.0.0.1:0", untrusted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		for {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.(*tls.Conn).Handshake()
+			conn.Close()
+		}
+	}()
+	nobody := freeURL(t)
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for endpoint, want := range map[string]string{
+		nobody.String():                     "connection refused",
+		"https://" + server.Addr().String(): "x509: cannot validate certificate",
+	} {
+		for _, username := range []string{"", "u"} {
+			config := etcd.Config{Endpoints: []string{endpoint}, Timeout: 500 * time.Millisecond}
+			if username != "" {
+				config.Username, config.PasswordFile = username, file
+			}
+			d := open(t, config)
+			if got := userData(t, d, metadata.VM{Name: "web1"}); !strings.Contains(got, want) {
+				t.Errorf("%s, with the login %q: got %q, want %q", endpoint, username, got, want)
+			}
+		}
+	}
+}
+
+// A list of what nobody gives ends, and says why.
+func TestListWithoutServer(t *testing.T) {
+	nobody := freeURL(t)
+	d := open(t, etcd.Config{Endpoints: []string{nobody.String()}, Timeout: 500 * time.Millisecond})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for entry, err := range d.All(ctx) {
+		if entry.Key != "" || err == nil || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("got %+v, %v", entry, err)
+		}
+	}
+}
+
+// A proxy that the environment names is not for etcd. Go reads its name once, so this takes a process of its own.
+func TestNoProxy(t *testing.T) {
+	const variable = "TEST_ETCD_ENDPOINT"
+	if endpoint := os.Getenv(variable); endpoint != "" {
+		d := open(t, etcd.Config{Endpoints: []string{endpoint}, Timeout: 2 * time.Second})
+		if got := userData(t, d, metadata.VM{Name: "web1"}); got != "x" {
+			t.Error(got)
+		}
+		return
+	}
+	c := start(t, 1)
+	c.put(t, etcd.DefaultPrefix+"name/web1", "userdata: x")
+	nobody := freeURL(t)
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Addresses of 127.0.0.0/8 are never asked for through a proxy; 0.0.0.0 leads here too.
+	endpoint := strings.Replace(c.endpoints[0], "127.0.0.1", "0.0.0.0", 1)
+	again := exec.CommandContext(t.Context(), program, "-test.run=^TestNoProxy$")
+	again.Env = append(os.Environ(), variable+"="+endpoint, "HTTP_PROXY="+nobody.String(), "HTTPS_PROXY="+nobody.String(), "NO_PROXY=", "no_proxy=")
+	if out, err := again.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// Close doesn't wait for a login that nobody answers.
+func TestCloseDuringLogin(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, etcd.Config{Endpoints: []string{"http://" + listener.Addr().String()}, Username: "u", PasswordFile: file, Timeout: time.Minute})
+	if _, err := listener.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	d.Close()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("Close took %s", took)
+	}
+}
+
 func TestBadConfig(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for options, want := range map[string]string{
+		`{"endpoints": ["https://a"], "username": "u", "password-file": "EMPTY"}`: "holds no password",
 		`{}`:                                 "option endpoints: are missing",
 		`{"endpoints": ["etcd1:2379"]}`:      "each must be https://host:2379",
 		`{"endpoints": ["https://u:p@h:1"]}`: "each must be https://host:2379",
@@ -491,7 +600,7 @@ func TestBadConfig(t *testing.T) {
 		`{"endpoints": ["https://a"], "cert-file": "FILE", "key-file": "FILE"}`:          "option cert-file",
 		`{"endpoint": ["https://a"]}`:                                                    "did you mean endpoints?",
 	} {
-		config, err := etcd.ParseConfig([]byte(strings.ReplaceAll(options, "FILE", file)))
+		config, err := etcd.ParseConfig([]byte(strings.NewReplacer("FILE", file, "EMPTY", empty).Replace(options)))
 		if err == nil {
 			_, err = etcd.New(config)
 		}

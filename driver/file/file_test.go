@@ -333,6 +333,9 @@ func TestAll(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(directory, "roles.yaml"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink("nowhere.yaml", filepath.Join(directory, "f.yaml")); err != nil {
+		t.Fatal(err)
+	}
 	driver := open(t, file.Config{Directory: directory})
 	var got []string
 	for entry, err := range driver.All(t.Context()) {
@@ -348,6 +351,7 @@ func TestAll(t *testing.T) {
 		`c.yaml "c" c.yaml:1:1: metdata: is not a key of this format: did you mean metadata?`,
 		`d.yaml "d"`,
 		`d.yml "d" d.yml: is never read: "d.yaml" goes before it; remove one of them`,
+		`f.yaml "f" f.yaml: is a link to a file that is not there`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -357,6 +361,18 @@ func TestAll(t *testing.T) {
 	}
 	for range driver.All(t.Context()) {
 		break // a caller may stop
+	}
+	for entry, err := range driver.All(t.Context()) { // a file that goes meanwhile is none
+		if entry.Key == "b.yaml" {
+			for _, name := range []string{"d.yaml", "d.yml"} {
+				if err := os.Remove(filepath.Join(directory, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if entry.Key == "d.yaml" {
+			t.Errorf("a file that was removed: %v", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

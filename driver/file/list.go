@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -46,7 +47,11 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 				continue
 			}
 			entry := metadata.Entry{Key: file.Name(), VM: vm}
-			if entry.Instance, err = d.load(source{d, root, file.Name()}, there); err == nil {
+			entry.Instance, err = d.load(source{d, root, file.Name()}, there)
+			if errors.Is(err, fs.ErrNotExist) { // removed since
+				continue
+			}
+			if err == nil {
 				entry.Instance, _, err = (&lookUp{driver: d, root: root}).complete(ctx, standIn(vm), entry.Instance)
 			}
 			if !yield(entry, err) {
@@ -78,6 +83,9 @@ func (d *Driver) load(file source, there map[string]bool) (*metadata.Instance, e
 		}
 	}
 	data, _, err := file.read(nil)
+	if _, isThere := file.root.Lstat(file.name); errors.Is(err, fs.ErrNotExist) && isThere == nil {
+		return nil, &metadata.DataError{Origin: filepath.Join(d.directory, file.name), Problem: "is a link to a file that is not there"}
+	}
 	if err != nil {
 		return nil, err
 	}

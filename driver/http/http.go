@@ -181,29 +181,35 @@ type keyPair struct {
 	stamp       string
 }
 
+// load returns the certificate as it is now, or the last one: the files may be half written, or about to be replaced.
 func (p *keyPair) load() (*tls.Certificate, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	err := p.renew()
+	if p.certificate != nil {
+		return p.certificate, nil
+	}
+	return nil, err
+}
+
+func (p *keyPair) renew() error {
 	stamp := ""
 	for _, file := range []string{p.certFile, p.keyFile} {
 		info, err := os.Stat(file)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		stamp += fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
 	}
 	if p.certificate != nil && stamp == p.stamp {
-		return p.certificate, nil
+		return nil
 	}
 	certificate, err := tls.LoadX509KeyPair(p.certFile, p.keyFile)
 	if err != nil {
-		if p.certificate != nil { // half written, perhaps: the last one may still do
-			return p.certificate, nil
-		}
-		return nil, err
+		return err
 	}
 	p.certificate, p.stamp = &certificate, stamp
-	return p.certificate, nil
+	return nil
 }
 
 // token reads the bearer token. It is small, and read for each request.
@@ -231,6 +237,9 @@ func (d *Driver) token() (string, error) {
 // configured us, and would see who asks.
 func checkRedirect(request *http.Request, via []*http.Request) error {
 	first := via[0].URL
+	if first.Scheme == "http" && request.URL.Scheme == "https" && request.URL.Hostname() == first.Hostname() {
+		return errors.New("the server redirects to https, which is not followed: write https:// in the URL")
+	}
 	if request.URL.Scheme != first.Scheme || request.URL.Host != first.Host {
 		return errors.New("the server redirects to another server, which is not followed")
 	}
@@ -256,6 +265,9 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 		instance, err = d.seed(timed, base)
 	} else {
 		instance, err = d.file(timed, base)
+	}
+	if err != nil && errors.Is(timed.Err(), context.DeadlineExceeded) {
+		d.client.CloseIdleConnections() // what left one without an answer may have left the others so too
 	}
 	if ctx.Err() != nil && err != nil {
 		return nil, ctx.Err()

@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -260,6 +261,8 @@ func TestRedirects(t *testing.T) {
 			fmt.Fprint(w, "userdata: x")
 		case "/loop":
 			http.Redirect(w, r, "/loop", http.StatusFound)
+		case "/secure":
+			http.Redirect(w, r, "https://"+r.Host+"/here", http.StatusMovedPermanently)
 		default:
 			http.Redirect(w, r, elsewhere, http.StatusFound)
 		}
@@ -268,7 +271,7 @@ func TestRedirects(t *testing.T) {
 	if instance, err := d.Find(t.Context(), metadata.VM{Name: "moved"}); err != nil || string(instance.UserData) != "x" {
 		t.Errorf("on the same server: %v", err)
 	}
-	for name, want := range map[string]string{"loop": "redirects more than 3 times", "away": "redirects to another server"} {
+	for name, want := range map[string]string{"loop": "redirects more than 3 times", "away": "redirects to another server", "secure": "write https:// in the URL"} {
 		if _, err := d.Find(t.Context(), metadata.VM{Name: name}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
@@ -539,6 +542,11 @@ func TestTLS(t *testing.T) {
 	write("client.key", "half writ")
 	d.client.CloseIdleConnections()
 	find("client2 Bearer t0ken-2")
+	if err := os.Remove(file("client.key")); err != nil {
+		t.Fatal(err)
+	}
+	d.client.CloseIdleConnections()
+	find("client2 Bearer t0ken-2")
 
 	write("token", "two words")
 	if _, err := d.Find(t.Context(), web1); err == nil || strings.Contains(err.Error(), "words") {
@@ -607,6 +615,50 @@ func TestConnectionThatFellSilent(t *testing.T) {
 			if took := time.Since(start); err != nil || took > 2*silence {
 				t.Fatalf("after %s: %v", took, err)
 			}
+		}
+	})
+}
+
+// With HTTP/1 a boot storm leaves many connections. When their server is gone without a word, one request finds out for all.
+func TestConnectionsThatFellSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const storm = 20
+		listener := pipeListener{make(chan net.Conn), make(chan struct{})}
+		var all sync.WaitGroup
+		all.Add(storm)
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/storm" {
+				all.Done()
+				all.Wait()
+			}
+			fmt.Fprint(w, "{}")
+		})}
+		go server.Serve(listener)
+		defer server.Close()
+		d := newDriver(t, Config{URL: "http://127.0.0.1/{{.Name}}"})
+		var gone atomic.Pointer[atomic.Bool]
+		gone.Store(new(atomic.Bool))
+		d.client.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			listener.conns <- theirs
+			return deafConn{ours, gone.Load()}, nil
+		}
+		defer d.Close()
+		var requests sync.WaitGroup
+		for range storm {
+			requests.Go(func() {
+				if _, err := d.Find(t.Context(), metadata.VM{Name: "storm"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		requests.Wait()
+		gone.Swap(new(atomic.Bool)).Store(true)
+		if _, err := d.Find(t.Context(), web1); err == nil {
+			t.Error("the connection is still good")
+		}
+		if _, err := d.Find(t.Context(), web1); err != nil {
+			t.Errorf("the second request: %v", err)
 		}
 	})
 }

@@ -35,6 +35,11 @@ const (
 	maxParameters = 4
 	// nameIndex is the place of the VM's name among them.
 	nameIndex = 1
+	// maxIdle is how long a connection is kept that is not in use: shorter than firewalls keep it.
+	maxIdle = time.Minute
+	// pingShare is the share of a look-up's time in which a connection that was not in use has to show that it is still there:
+	// one of them that is lost must not cost the look-up.
+	pingShare = 5
 	// maxShown bounds what an error shows of the database's own message, in bytes.
 	maxShown = 300
 )
@@ -102,7 +107,14 @@ func New(config Config) (*Driver, error) {
 		return nil, fmt.Errorf("postgres: %w", &options.Error{Key: "dsn", Problem: "is no connection string of PostgreSQL, or a file that it names can't be read"})
 	}
 	pool.MaxConns = int32(config.MaxConnections) // at most 1000, see above
-	pool.ConnConfig.ConnectTimeout = config.Timeout
+	limit := connectTimeout(&pool.ConnConfig.Config, config.Timeout)
+	if asked := pool.ConnConfig.ConnectTimeout; asked == 0 || asked > limit {
+		pool.ConnConfig.ConnectTimeout = limit
+	}
+	pool.MaxConnIdleTime = min(pool.MaxConnIdleTime, maxIdle)
+	if pool.PingTimeout == 0 {
+		pool.PingTimeout = config.Timeout / pingShare
+	}
 	if pool.ConnConfig.RuntimeParams["application_name"] == "" {
 		pool.ConnConfig.RuntimeParams["application_name"] = "vmw-cloudinit-metadata"
 	}
@@ -115,6 +127,22 @@ func New(config Config) (*Driver, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	return d, nil
+}
+
+// connectTimeout is how long one of the hosts may take, so that within a look-up's time all can be asked, and the query made.
+func connectTimeout(config *pgconn.Config, lookUp time.Duration) time.Duration {
+	type place struct {
+		host string
+		port uint16
+	}
+	places := map[place]struct{}{{config.Host, config.Port}: {}}
+	for _, other := range config.Fallbacks { // the same host again, too, without TLS
+		places[place{other.Host, other.Port}] = struct{}{}
+	}
+	if len(places) == 1 {
+		return lookUp
+	}
+	return lookUp / time.Duration(len(places)+1)
 }
 
 // Close ends the connections, after the look-ups under way.
@@ -334,7 +362,7 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 }
 
 func (d *Driver) list(ctx context.Context) ([]metadata.VM, error) {
-	rows, err := d.pool.Query(ctx, d.config.List)
+	rows, err := d.pool.Query(ctx, d.config.List, pgx.QueryExecModeExec) // with nothing prepared, for poolers
 	if err != nil {
 		return nil, explain(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -128,6 +129,8 @@ func TestPostgres(t *testing.T) {
 	t.Run("encoding", func(t *testing.T) { testEncoding(t, s) })
 	t.Run("list", func(t *testing.T) { testList(t, s) })
 	t.Run("faults", func(t *testing.T) { testFaults(t, s) })
+	t.Run("lost connections", func(t *testing.T) { testLostConnections(t, s) })
+	t.Run("several hosts", func(t *testing.T) { testSeveralHosts(t, s) })
 	t.Run("documentation", func(t *testing.T) { testDocumentation(t, s) })
 	t.Run("outage", func(t *testing.T) { testOutage(t, s) }) // the last: it stops the server
 }
@@ -249,6 +252,19 @@ func testList(t *testing.T, s *server) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%q, want\n%q", got, want)
 	}
+	// A pooler may give each statement another connection of the database's: none may rest on one prepared before.
+	unprepared := " WHERE NOT EXISTS (SELECT FROM pg_prepared_statements)"
+	pooled := open(t, postgres.Config{DSN: s.dsn(), Query: "SELECT document FROM listed" + unprepared + " LIMIT 1", List: "SELECT uuid, name FROM listed" + unprepared})
+	listed := 0
+	for entry, err := range pooled.All(t.Context()) {
+		if err != nil {
+			t.Errorf("%s, with nothing prepared: %v", entry.Key, err)
+		}
+		listed++
+	}
+	if listed != len(want) {
+		t.Errorf("with nothing prepared %d VMs are listed, want %d", listed, len(want))
+	}
 	for list, want := range map[string]string{
 		"": `the option "list" is missing`, "SELECT 1 AS x": "must have the columns uuid", "SELECT": "must have the columns uuid", "nonsense": "the database says 42601",
 	} {
@@ -344,6 +360,92 @@ func testFaults(t *testing.T, s *server) {
 	}()
 	_, err = open(t, postgres.Config{DSN: "postgres://test:hunter2@" + liar.Addr().String() + "/x?sslmode=disable", Query: "SELECT 1"}).Find(t.Context(), metadata.VM{Name: "web1"})
 	outageOnly(t, "lying", err)
+}
+
+// Connections that a fail-over or a firewall has cut off without a word cost a look-up time, but not all that it has.
+func testLostConnections(t *testing.T, s *server) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var cut atomic.Pointer[chan struct{}] // closed for the connections made until then
+	carry := func(from, to net.Conn, cut <-chan struct{}) {
+		for buffer := make([]byte, 32<<10); ; {
+			n, err := from.Read(buffer)
+			select {
+			case <-cut:
+				return
+			default:
+			}
+			if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
+				from.Close()
+				to.Close()
+				return
+			}
+		}
+	}
+	former := make(chan struct{})
+	cut.Store(&former)
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { client.Close() })
+			server, err := net.Dial("unix", filepath.Join(s.folder, ".s.PGSQL.5432"))
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go carry(client, server, *cut.Load())
+			go carry(server, client, *cut.Load())
+		}
+	}()
+	d := open(t, postgres.Config{
+		DSN:            "postgres://test@" + listener.Addr().String() + "/postgres?sslmode=disable",
+		Query:          "SELECT '{}' AS document FROM pg_sleep(CASE WHEN $2 = 'slow' THEN 0.5 ELSE 0 END)",
+		MaxConnections: 3, Timeout: 8 * time.Second,
+	})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			if _, err := d.Find(t.Context(), metadata.VM{Name: "slow"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	later := make(chan struct{})
+	cut.Store(&later)
+	close(former)
+	s.exec(t, "SELECT pg_sleep(1.5)") // connections in use a second ago are taken to be there still
+	if _, err := d.Find(t.Context(), metadata.VM{Name: "web1"}); err != nil {
+		t.Errorf("with the connections lost: %v", err)
+	}
+}
+
+// The first host of a DSN is gone and says nothing: the second one is asked while the look-up still waits.
+func testSeveralHosts(t *testing.T, s *server) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	_, port, _ := net.SplitHostPort(silent.Addr().String())
+	dsn := fmt.Sprintf("host=127.0.0.1,%s port=%s,5432 user=test dbname=postgres sslmode=disable", s.folder, port)
+	for what, config := range map[string]postgres.Config{
+		"by itself":            {DSN: dsn, Timeout: 4 * time.Second},
+		"with connect_timeout": {DSN: dsn + " connect_timeout=1", Timeout: 20 * time.Second},
+	} {
+		config.Query = "SELECT '{}' AS document"
+		began := time.Now()
+		_, err := open(t, config).Find(t.Context(), metadata.VM{Name: "web1"})
+		if took := time.Since(began); err != nil || took > 8*time.Second {
+			t.Errorf("%s: %v after %s", what, err, took)
+		}
+	}
 }
 
 func testOutage(t *testing.T, s *server) {

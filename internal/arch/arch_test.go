@@ -47,7 +47,7 @@ func rules() []arch.Rule {
 		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},
 		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
 		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
-		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.uber.org/zap"}},
+		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.uber.org/zap", "google.golang.org/grpc"}},
 		{Package: "metadata/template", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11}},
 		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru"}},
 

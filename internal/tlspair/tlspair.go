@@ -268,16 +268,17 @@ func Create(certFile, keyFile string, names []string, kind KeyType, valid time.D
 	if err != nil {
 		return fmt.Errorf("TLS: %w", err)
 	}
-	if err := writePEM(keyFile, 0o600, "PRIVATE KEY", private); err != nil {
+	if err := create(keyFile, 0o600, &pem.Block{Type: "PRIVATE KEY", Bytes: private}); err != nil {
 		return err
 	}
-	if err := writePEM(certFile, 0o644, "CERTIFICATE", cert); err != nil {
+	if err := create(certFile, 0o644, &pem.Block{Type: "CERTIFICATE", Bytes: cert}); err != nil {
 		return errors.Join(err, os.Remove(keyFile))
 	}
 	return nil
 }
 
-func writePEM(name string, mode os.FileMode, kind string, der []byte) error {
+// create makes a file with block in it, or none.
+func create(name string, mode os.FileMode, block *pem.Block) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("TLS: %s is there already: remove it, or choose another name", name)
@@ -285,9 +286,8 @@ func writePEM(name string, mode os.FileMode, kind string, der []byte) error {
 	if err != nil {
 		return fmt.Errorf("TLS: %w", err)
 	}
-	err = errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("TLS: writing %s: %w", name, err)
+	if err = errors.Join(pem.Encode(f, block), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("TLS: writing %s: %w", name, errors.Join(err, os.Remove(name)))
 	}
 	return nil
 }

@@ -103,7 +103,8 @@ type LineOrigin interface {
 // Driver finds a VM's data. It is the extension point of the project.
 type Driver interface {
 	// Find returns the data of vm. Many calls run at once, for different VMs and for the same one. Find returns
-	// soon after ctx is done, with ctx's error. Its other errors are told apart with errors.Is:
+	// soon after ctx is done, with ctx's error. It returns an Instance or an error, never neither. Its other errors are
+	// told apart with errors.Is:
 	//
 	//   - ErrNotFound: the driver works, and has nothing for this VM
 	//   - ErrInvalid: it has something, and that is wrong; another try brings the same

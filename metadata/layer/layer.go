@@ -86,7 +86,11 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 
 func (l *Layer) find(ctx context.Context, vm metadata.VM) (instance *metadata.Instance, err error) {
 	defer metadata.CatchPanic(&err)
-	return l.Driver.Find(ctx, vm)
+	instance, err = l.Driver.Find(ctx, vm)
+	if instance == nil && err == nil {
+		err = errors.New("a layer's driver gave neither data nor an error, which is a bug in it")
+	}
+	return instance, err
 }
 
 // All yields each VM that a layer can name, with the data that Find has for it. VMs of layers that can name none are

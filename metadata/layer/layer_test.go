@@ -263,6 +263,20 @@ func TestFindCatchesPanics(t *testing.T) {
 	}
 }
 
+func TestFindWantsDataOrAnError(t *testing.T) {
+	silent := layer.Layer{Driver: metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) { return nil, nil })}
+	site := layer.Layer{Driver: fixed{"web1": {UserData: []byte("site")}}}
+	for _, required := range []bool{false, true} {
+		silent.Required = required
+		for _, layers := range [][]layer.Layer{{silent}, {site, silent}} {
+			instance, err := layer.New(layers...).Find(t.Context(), metadata.VM{Name: "web1"})
+			if err == nil || instance != nil || errors.Is(err, metadata.ErrNotFound) {
+				t.Errorf("required %v, of %d: got %v, %v; want an error: half of the data may be missing", required, len(layers), instance, err)
+			}
+		}
+	}
+}
+
 func TestAll(t *testing.T) {
 	one := &metadata.Instance{UserData: []byte("one")}
 	d := layer.New(layer.Layer{Driver: failing(metadata.ErrNotFound)}, layer.Layer{Driver: fixed{"web1": one, "db1": one, "bad": one}},

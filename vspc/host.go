@@ -226,6 +226,11 @@ func (h *Host) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	select {
+	case <-h.closed:
+		return 0, net.ErrClosed
+	default:
+	}
 	expired := h.deadline.expired()
 	select {
 	case <-expired: // even if there is data, as with a net.Conn

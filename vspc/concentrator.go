@@ -173,9 +173,12 @@ func (c *Concentrator) Serve(conn net.Conn) error {
 	return l.serve()
 }
 
-// Start is Serve for very many connections: it does not wait, and done is called with the error at the end. On Linux
-// an idle connection then has no goroutine.
+// Start is Serve for very many connections: it does not wait, and done, if not nil, is called with the error at the end;
+// within Start, if the Concentrator is closed. On Linux an idle connection then has no goroutine.
 func (c *Concentrator) Start(conn net.Conn, done func(error)) {
+	if done == nil {
+		done = func(error) {}
+	}
 	l := newLink(c, conn)
 	l.done = done
 	if !c.add(l) {

@@ -516,6 +516,24 @@ func TestOpenMayCloseThePort(t *testing.T) {
 	})
 }
 
+func TestStartWithNobodyToTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := vspc.NewConcentrator(vspc.Config{})
+		served, host := net.Pipe()
+		c.Start(served, nil)
+		host.Close()
+		synctest.Wait()
+		if err := c.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		late, host := net.Pipe()
+		c.Start(late, nil)
+		if _, err := host.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("a connection after Shutdown: %v, want it closed", err)
+		}
+	})
+}
+
 // TestTLSLeavesNoDeadline has a port whose TLS was started inside telnet, and that is quiet for longer than any of the
 // times at the start.
 func TestTLSLeavesNoDeadline(t *testing.T) {

@@ -44,7 +44,8 @@ const (
 
 // Why a port or a connection ended, beside the errors of the network.
 var (
-	ErrClosed           = errors.New("vspc: concentrator closed")
+	// ErrClosed is for all ports and connections after Shutdown, and for one port alone that Session.Close ended.
+	ErrClosed           = errors.New("vspc: closed by this end")
 	ErrReplaced         = errors.New("vspc: the same port has come again on another connection")
 	ErrNotIdentified    = errors.New("vspc: the peer did not identify a VM in time; is it an ESXi host, with this server as the port's proxy (vSPC)?")
 	ErrTLSRequired      = errors.New("vspc: the host did not offer TLS in time, and this server requires it; use telnets:// in the port's proxy URI")

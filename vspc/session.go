@@ -135,7 +135,8 @@ func (s *Session) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close ends the port and its connections.
+// Close ends the port and its connections, with ErrClosed. It does not wait: until Receiver.Closed is called, Receive
+// may be.
 func (s *Session) Close() error {
 	s.end(ErrClosed)
 	return nil

@@ -24,7 +24,7 @@ type HostConfig struct {
 	Direction  Direction
 	ServiceURI string
 	// TLS, if not nil, lets the proxy start TLS inside the connection, by the telnet option AUTHENTICATION, and
-	// checks it. For telnets:// leave it nil and give NewHost a *tls.Conn.
+	// checks it, by its ServerName. For telnets:// leave it nil and give NewHost a *tls.Conn.
 	TLS *tls.Config
 	// VMotionLimit bounds the wait for the answer to VMOTION-BEGIN or VMOTION-PEER; 0 means DefaultVMotionLimit.
 	VMotionLimit time.Duration
@@ -157,8 +157,8 @@ func acceptAsHost(side telnet.Side, option telnet.Option) bool {
 }
 
 // Handshake opens the conversation and returns when the proxy has agreed to serve the port. The error is an
-// ErrWontProxy, ctx's, or what ended the connection; the caller closes the Host then. The proxy's questions about the
-// VM are answered whenever they come.
+// ErrWontProxy, an ErrNotProxy, ctx's cause, or what ended the connection; the caller closes the Host then. The
+// proxy's questions about the VM are answered whenever they come.
 func (h *Host) Handshake(ctx context.Context) error {
 	h.open()
 	if err := h.wait(ctx, h.proxying); err != nil {

@@ -111,7 +111,7 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 					seen[entry.VM] = true
 					entry.Instance, err = d.Find(ctx, entry.VM)
 				}
-				if errors.Is(err, metadata.ErrNotFound) { // for want of a required layer
+				if errors.Is(err, metadata.ErrNotFound) && entry.Key != "" { // for want of a required layer
 					continue
 				}
 				if !yield(entry, err) || err != nil && entry.Key == "" {

@@ -290,6 +290,28 @@ func TestAll(t *testing.T) {
 	}
 }
 
+// lost is a driver whose list can't be had.
+type lost struct {
+	fixed
+	err error
+}
+
+func (l lost) All(context.Context) iter.Seq2[metadata.Entry, error] {
+	return func(yield func(metadata.Entry, error) bool) { yield(metadata.Entry{}, l.err) }
+}
+
+func TestAllTellsOfALostList(t *testing.T) {
+	for _, want := range []error{errors.New("on fire"), fmt.Errorf("the table of VMs: %w", metadata.ErrNotFound)} {
+		var got []error
+		for _, err := range layer.New(layer.Layer{Driver: fixed{}}, layer.Layer{Driver: lost{err: want}}).All(t.Context()) {
+			got = append(got, err)
+		}
+		if len(got) != 1 || !errors.Is(got[0], want) {
+			t.Errorf("got %v, want only %q: it looks like an inventory without VMs", got, want)
+		}
+	}
+}
+
 func Example() {
 	site := fixed{"web1": &metadata.Instance{MetaData: map[string]any{"region": "eu", "tags": []any{"site"}}}}
 	own := fixed{"web1": &metadata.Instance{MetaData: map[string]any{"hostname": "web1", "tags": []any{"web"}}}}

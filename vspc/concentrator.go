@@ -224,8 +224,9 @@ func (c *Concentrator) RefuseMigrations() {
 }
 
 // Shutdown refuses migrations from now on, waits until what was sent to guests is handed to the network, or until ctx is done,
-// and closes all ports and connections. The caller stops sending, and stops serving new connections, before. Calls of
-// Receiver.Closed and the returns of Serve may follow a moment later. The error is ctx's, and all is closed then, too.
+// and closes all ports and connections. The caller stops sending, and stops serving new connections, before.
+// Receiver.Closed is called within Shutdown or a moment later, as Serve returns. The error is ctx's, and all is closed
+// then, too.
 func (c *Concentrator) Shutdown(ctx context.Context) error {
 	c.RefuseMigrations()
 	c.mu.Lock()

@@ -250,7 +250,8 @@ func (h *Host) Read(p []byte) (int, error) {
 }
 
 // Write writes the guest's bytes to the proxy, whatever was agreed so far: a test may write too early. It returns when
-// the connection has taken them. After an error, the rest of p may be written again: what was begun is completed.
+// the connection has taken them. After an error, the rest of p may be written again: what was begun is completed. TLS takes
+// nothing any more after a deadline that has passed.
 func (h *Host) Write(p []byte) (int, error) {
 	if err := h.beginWrite(); err != nil {
 		return 0, err

@@ -11,7 +11,10 @@ import (
 // inventory is a driver: the addresses of virtual machines by their names.
 type inventory map[string]string
 
-func (inv inventory) Find(_ context.Context, vm metadata.VM) (*metadata.Instance, error) {
+func (inv inventory) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	address, known := inv[vm.Name]
 	if !known {
 		return nil, metadata.ErrNotFound

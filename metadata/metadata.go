@@ -32,19 +32,27 @@ type VM struct {
 	LocationUUID string
 }
 
-// String names the VM for logs and errors; what is in the name can't break the line.
+// String names the VM for logs and errors; what is in its fields can't break the line.
 func (vm VM) String() string {
 	switch {
 	case vm.Name != "" && vm.UUID != "":
-		return fmt.Sprintf("%q (%s)", vm.Name, vm.UUID)
+		return fmt.Sprintf("%q (%s)", vm.Name, inLine(vm.UUID))
 	case vm.Name != "":
 		return fmt.Sprintf("%q", vm.Name)
 	case vm.UUID != "":
-		return vm.UUID
+		return inLine(vm.UUID)
 	case vm.BIOSUUID != "":
-		return "BIOS UUID " + vm.BIOSUUID
+		return "BIOS UUID " + inLine(vm.BIOSUUID)
 	}
 	return "unidentified VM"
+}
+
+// inLine returns text as it is, or in quotes if it would break the line.
+func inLine(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // ParseUUID returns a UUID as VM has it, from any spelling that vSphere uses; false if text is none.
@@ -95,7 +103,8 @@ type LineOrigin interface {
 // Driver finds a VM's data. It is the extension point of the project.
 type Driver interface {
 	// Find returns the data of vm. Many calls run at once, for different VMs and for the same one. Find returns
-	// soon after ctx is done, with ctx's error. Its other errors are told apart with errors.Is:
+	// soon after ctx is done, with ctx's error. It returns an Instance or an error, never neither. Its other errors are
+	// told apart with errors.Is:
 	//
 	//   - ErrNotFound: the driver works, and has nothing for this VM
 	//   - ErrInvalid: it has something, and that is wrong; another try brings the same
@@ -173,11 +182,8 @@ type DataError struct {
 
 func (e *DataError) Error() string {
 	text := e.Problem
-	if path := e.Path; path != "" {
-		if strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			path = strconv.Quote(path) // keys are the document's own: they must not break the line
-		}
-		text = path + ": " + text
+	if e.Path != "" {
+		text = inLine(e.Path) + ": " + text // keys are the document's own
 	}
 	if e.Origin != "" {
 		text = e.Origin + ": " + text

@@ -18,6 +18,9 @@ func TestVMStringKeepsToItsLine(t *testing.T) {
 		{metadata.VM{Name: "a\nlevel=ERROR\x1b[2J"}, `"a\nlevel=ERROR\x1b[2J"`},
 		{metadata.VM{UUID: id}, id},
 		{metadata.VM{BIOSUUID: id}, "BIOS UUID " + id},
+		{metadata.VM{UUID: "a\nb"}, `"a\nb"`},
+		{metadata.VM{Name: "web1", UUID: "a\x1b[2J"}, `"web1" ("a\x1b[2J")`},
+		{metadata.VM{BIOSUUID: "a\x00"}, `BIOS UUID "a\x00"`},
 		{metadata.VM{}, "unidentified VM"},
 	} {
 		if got := tc.vm.String(); got != tc.want {

@@ -272,7 +272,8 @@ type Reader struct {
 	err     error // came with the bytes of rest
 }
 
-// NewReader returns a Reader of lines up to limit, 0 meaning MaxLine.
+// NewReader returns a Reader of lines up to limit, 0 meaning MaxLine. That is enough for requests; answers, of
+// MaxChunk or of a whole document, can be longer: see FrameLen.
 func NewReader(source io.Reader, limit int) *Reader {
 	return &Reader{Scanner: Scanner{Limit: limit}, source: source, buffer: make([]byte, 16<<10)}
 }

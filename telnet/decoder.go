@@ -29,7 +29,8 @@ type Event struct {
 	// Option is that of a Negotiation or a Subnegotiation.
 	Option Option
 	// Bytes are the data, or a subnegotiation's parameters, with doubled IACs made single. They are valid, and may be
-	// changed, until the next call of Next or until the caller reuses the input.
+	// changed, until the next call of Next or until the caller reuses the input. What is appended to data may overwrite
+	// input that is not used up yet.
 	Bytes []byte
 }
 

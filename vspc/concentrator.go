@@ -44,7 +44,8 @@ const (
 
 // Why a port or a connection ended, beside the errors of the network.
 var (
-	ErrClosed           = errors.New("vspc: concentrator closed")
+	// ErrClosed is for all ports and connections after Shutdown, and for one port alone that Session.Close ended.
+	ErrClosed           = errors.New("vspc: closed by this end")
 	ErrReplaced         = errors.New("vspc: the same port has come again on another connection")
 	ErrNotIdentified    = errors.New("vspc: the peer did not identify a VM in time; is it an ESXi host, with this server as the port's proxy (vSPC)?")
 	ErrTLSRequired      = errors.New("vspc: the host did not offer TLS in time, and this server requires it; use telnets:// in the port's proxy URI")
@@ -58,7 +59,8 @@ var (
 	ErrNotReading       = errors.New("vspc: the host asks and does not read the answers")
 )
 
-// Config is what a Concentrator is made of. The zero value admits every port, and drops what the guests say.
+// Config is what a Concentrator is made of. The zero value admits every port, and drops what the guests say. Its
+// functions may be called by several goroutines at once; while Admit or Open runs, its connection waits.
 type Config struct {
 	// Admit decides on a port by the URI and direction that vSphere has for it, before the VM is known. An error
 	// refuses the port with WONT-PROXY; nothing is ever received from it or sent to it. Nil admits all.
@@ -66,7 +68,7 @@ type Config struct {
 	// Open is called once for each port, when it is admitted and its VM is known, and returns what takes the
 	// guest's bytes; nil closes the port. It must not block.
 	Open func(*Session) Receiver
-	// Notify is told what happens to ports. It must not block and may be called by several goroutines at once.
+	// Notify is told what happens to ports. It must not block.
 	Notify func(Event)
 
 	// TLS, if set, is offered to hosts that propose to encrypt a telnet:// connection (option AUTHENTICATION with
@@ -84,7 +86,8 @@ type Config struct {
 	IdentifyTimeout, IdentityGrace, SecretLifetime, RefusedLinger time.Duration
 }
 
-// Receiver takes what one port's guest sends. Its methods are called one at a time.
+// Receiver takes what one port's guest sends. Its methods are called one at a time, and may call all of the Session's;
+// but Write, which waits, not from Receive.
 type Receiver interface {
 	// Receive takes the next bytes of the guest, in order, whichever host they came from. During the call p is valid, and
 	// may be changed.
@@ -173,9 +176,12 @@ func (c *Concentrator) Serve(conn net.Conn) error {
 	return l.serve()
 }
 
-// Start is Serve for very many connections: it does not wait, and done is called with the error at the end. On Linux
-// an idle connection then has no goroutine.
+// Start is Serve for very many connections: it does not wait, and done, if not nil, is called with the error at the end;
+// within Start, if the Concentrator is closed. On Linux an idle connection then has no goroutine.
 func (c *Concentrator) Start(conn net.Conn, done func(error)) {
+	if done == nil {
+		done = func(error) {}
+	}
 	l := newLink(c, conn)
 	l.done = done
 	if !c.add(l) {
@@ -219,6 +225,8 @@ func (c *Concentrator) RefuseMigrations() {
 
 // Shutdown refuses migrations from now on, waits until what was sent to guests is handed to the network, or until ctx is done,
 // and closes all ports and connections. The caller stops sending, and stops serving new connections, before.
+// Receiver.Closed is called within Shutdown or a moment later, as Serve returns. The error is ctx's, and all is closed
+// then, too.
 func (c *Concentrator) Shutdown(ctx context.Context) error {
 	c.RefuseMigrations()
 	c.mu.Lock()

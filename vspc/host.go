@@ -24,7 +24,7 @@ type HostConfig struct {
 	Direction  Direction
 	ServiceURI string
 	// TLS, if not nil, lets the proxy start TLS inside the connection, by the telnet option AUTHENTICATION, and
-	// checks it. For telnets:// leave it nil and give NewHost a *tls.Conn.
+	// checks it, by its ServerName. For telnets:// leave it nil and give NewHost a *tls.Conn.
 	TLS *tls.Config
 	// VMotionLimit bounds the wait for the answer to VMOTION-BEGIN or VMOTION-PEER; 0 means DefaultVMotionLimit.
 	VMotionLimit time.Duration
@@ -157,8 +157,8 @@ func acceptAsHost(side telnet.Side, option telnet.Option) bool {
 }
 
 // Handshake opens the conversation and returns when the proxy has agreed to serve the port. The error is an
-// ErrWontProxy, ctx's, or what ended the connection; the caller closes the Host then. The proxy's questions about the
-// VM are answered whenever they come.
+// ErrWontProxy, an ErrNotProxy, ctx's cause, or what ended the connection; the caller closes the Host then. The
+// proxy's questions about the VM are answered whenever they come.
 func (h *Host) Handshake(ctx context.Context) error {
 	h.open()
 	if err := h.wait(ctx, h.proxying); err != nil {
@@ -226,6 +226,11 @@ func (h *Host) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	select {
+	case <-h.closed:
+		return 0, net.ErrClosed
+	default:
+	}
 	expired := h.deadline.expired()
 	select {
 	case <-expired: // even if there is data, as with a net.Conn
@@ -245,7 +250,8 @@ func (h *Host) Read(p []byte) (int, error) {
 }
 
 // Write writes the guest's bytes to the proxy, whatever was agreed so far: a test may write too early. It returns when
-// the connection has taken them. After an error, the rest of p may be written again: what was begun is completed.
+// the connection has taken them. After an error, the rest of p may be written again: what was begun is completed. TLS takes
+// nothing any more after a deadline that has passed.
 func (h *Host) Write(p []byte) (int, error) {
 	if err := h.beginWrite(); err != nil {
 		return 0, err

@@ -264,6 +264,31 @@ func TestHandshakeEnds(t *testing.T) {
 	})
 }
 
+func TestReadAfterClose(t *testing.T) {
+	for name, before := range map[string]func(h *vspc.Host, far net.Conn){
+		"at once":                 func(*vspc.Host, net.Conn) {},
+		"the proxy had closed it": func(h *vspc.Host, far net.Conn) { far.Close(); _, _ = h.Read(make([]byte, 1)) },
+		"data was there":          func(h *vspc.Host, far net.Conn) { go h.Read(make([]byte, 1)); _, _ = far.Write([]byte("ab")) },
+		"the deadline was past":   func(h *vspc.Host, _ net.Conn) { h.SetReadDeadline(time.Unix(1, 0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				defer far.Close()
+				h := vspc.NewHost(near, seen)
+				before(h, far)
+				synctest.Wait()
+				h.Close()
+				for range 2 {
+					if n, err := h.Read(make([]byte, 1)); n != 0 || !errors.Is(err, net.ErrClosed) {
+						t.Errorf("Read: %d, %v; want net.ErrClosed", n, err)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestHostAnswersQuestions(t *testing.T) {
 	const ask = "ff fa e8 57 ff f0 ff fa e8 53 ff f0 ff fa e8 55 ff f0 ff fa e8 51 ff f0"
 	id := vspc.Identity{Name: "\xffä", VCUUID: "01234567-89AB-CDEF-FEDC-BA9800000000", LocationUUID: "none"}

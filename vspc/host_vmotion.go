@@ -11,8 +11,8 @@ import (
 // which is the sequence with a secret behind it.
 type VMotion struct{ Sequence, SequenceAndSecret []byte }
 
-// Begin announces a migration and waits for the proxy's consent. The error is an ErrNotNow, an ErrVMotionLimit, ctx's,
-// or what ended the connection; in each case the VM simply runs on. One Begin may wait at a time.
+// Begin announces a migration and waits for the proxy's consent. The error is an ErrNotNow, an ErrVMotionLimit, ctx's
+// cause, or what ended the connection; in each case the VM simply runs on. One Begin may wait at a time.
 func (h *Host) Begin(ctx context.Context, sequence []byte) (VMotion, error) {
 	r := newRequest(sequence)
 	h.mu.Lock()
@@ -38,7 +38,7 @@ func NewTarget(conn net.Conn, conf HostConfig, move VMotion) *Host {
 }
 
 // Peer opens the target's conversation, shows the secret, and waits until the proxy accepts it; another call shows it
-// again. The error is an ErrPeerRefused, an ErrVMotionLimit, ctx's, or what ended the connection.
+// again. The error is an ErrPeerRefused, an ErrNotProxy, an ErrVMotionLimit, ctx's cause, or what ended the connection.
 func (h *Host) Peer(ctx context.Context) error {
 	r := newRequest(h.move.Sequence)
 	h.mu.Lock()

@@ -516,6 +516,39 @@ func TestOpenMayCloseThePort(t *testing.T) {
 	})
 }
 
+// TestAPortClosedAloneIsSaidToBe: what is logged of it must not say that all ports are closed.
+func TestAPortClosedAloneIsSaidToBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &room{Concentrator: vspc.NewConcentrator(vspc.Config{Open: func(s *vspc.Session) vspc.Receiver {
+			s.Close()
+			return nil
+		}})}
+		w := r.connect(t)
+		w.say("ff fb e8"+hostsList+doProxy+vcUUID+vmName+otherAnswer, 1<<20)
+		if err := w.err(); !errors.Is(err, vspc.ErrClosed) || strings.Contains(err.Error(), "concentrator") {
+			t.Errorf("the connection ended with: %v", err)
+		}
+	})
+}
+
+func TestStartWithNobodyToTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := vspc.NewConcentrator(vspc.Config{})
+		served, host := net.Pipe()
+		c.Start(served, nil)
+		host.Close()
+		synctest.Wait()
+		if err := c.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		late, host := net.Pipe()
+		c.Start(late, nil)
+		if _, err := host.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("a connection after Shutdown: %v, want it closed", err)
+		}
+	})
+}
+
 // TestTLSLeavesNoDeadline has a port whose TLS was started inside telnet, and that is quiet for longer than any of the
 // times at the start.
 func TestTLSLeavesNoDeadline(t *testing.T) {

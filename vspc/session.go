@@ -90,9 +90,9 @@ func (s *Session) DoProxy() DoProxy {
 }
 
 // Send queues p for the guest, behind what was sent before. It does not wait. p must not change until done is called,
-// which happens once, from any goroutine: with nil when all of p is handed to the network, or with an error when the
-// port is gone. What a vMotion finds not yet handed over goes to wherever the VM is then. done may be nil; it must not
-// block.
+// which happens once, from any goroutine, perhaps within Send: with nil when all of p is handed to the network, or with
+// an error when the port is gone. What a vMotion finds not yet handed over goes to wherever the VM is then. done may be
+// nil; it must not block.
 func (s *Session) Send(p []byte, done func(error)) { s.send(outgoing{data: p, done: done}) }
 
 // SendText is Send for text: no byte of p is 255, which would have to be doubled on the wire (RFC 854). It is not looked
@@ -125,7 +125,8 @@ func (s *Session) send(o outgoing) {
 	}
 }
 
-// Write sends p to the guest, and returns when all of it is handed to the network.
+// Write sends p to the guest, and returns when all of it is handed to the network, or with 0 and an error when the port
+// is gone: a part of p may have been sent then.
 func (s *Session) Write(p []byte) (int, error) {
 	result := make(chan error, 1)
 	s.Send(p, func(err error) { result <- err })
@@ -135,7 +136,8 @@ func (s *Session) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close ends the port and its connections.
+// Close ends the port and its connections, with ErrClosed. It does not wait: until Receiver.Closed is called, Receive
+// may be.
 func (s *Session) Close() error {
 	s.end(ErrClosed)
 	return nil

@@ -86,7 +86,11 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 
 func (l *Layer) find(ctx context.Context, vm metadata.VM) (instance *metadata.Instance, err error) {
 	defer metadata.CatchPanic(&err)
-	return l.Driver.Find(ctx, vm)
+	instance, err = l.Driver.Find(ctx, vm)
+	if instance == nil && err == nil {
+		err = errors.New("a layer's driver gave neither data nor an error, which is a bug in it")
+	}
+	return instance, err
 }
 
 // All yields each VM that a layer can name, with the data that Find has for it. VMs of layers that can name none are
@@ -107,7 +111,7 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 					seen[entry.VM] = true
 					entry.Instance, err = d.Find(ctx, entry.VM)
 				}
-				if errors.Is(err, metadata.ErrNotFound) { // for want of a required layer
+				if errors.Is(err, metadata.ErrNotFound) && entry.Key != "" { // for want of a required layer
 					continue
 				}
 				if !yield(entry, err) || err != nil && entry.Key == "" {

@@ -263,6 +263,20 @@ func TestFindCatchesPanics(t *testing.T) {
 	}
 }
 
+func TestFindWantsDataOrAnError(t *testing.T) {
+	silent := layer.Layer{Driver: metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) { return nil, nil })}
+	site := layer.Layer{Driver: fixed{"web1": {UserData: []byte("site")}}}
+	for _, required := range []bool{false, true} {
+		silent.Required = required
+		for _, layers := range [][]layer.Layer{{silent}, {site, silent}} {
+			instance, err := layer.New(layers...).Find(t.Context(), metadata.VM{Name: "web1"})
+			if err == nil || instance != nil || errors.Is(err, metadata.ErrNotFound) {
+				t.Errorf("required %v, of %d: got %v, %v; want an error: half of the data may be missing", required, len(layers), instance, err)
+			}
+		}
+	}
+}
+
 func TestAll(t *testing.T) {
 	one := &metadata.Instance{UserData: []byte("one")}
 	d := layer.New(layer.Layer{Driver: failing(metadata.ErrNotFound)}, layer.Layer{Driver: fixed{"web1": one, "db1": one, "bad": one}},
@@ -273,6 +287,28 @@ func TestAll(t *testing.T) {
 	}
 	if want := []string{"bad false bad\n", "web1 true <nil>\n"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// lost is a driver whose list can't be had.
+type lost struct {
+	fixed
+	err error
+}
+
+func (l lost) All(context.Context) iter.Seq2[metadata.Entry, error] {
+	return func(yield func(metadata.Entry, error) bool) { yield(metadata.Entry{}, l.err) }
+}
+
+func TestAllTellsOfALostList(t *testing.T) {
+	for _, want := range []error{errors.New("on fire"), fmt.Errorf("the table of VMs: %w", metadata.ErrNotFound)} {
+		var got []error
+		for _, err := range layer.New(layer.Layer{Driver: fixed{}}, layer.Layer{Driver: lost{err: want}}).All(t.Context()) {
+			got = append(got, err)
+		}
+		if len(got) != 1 || !errors.Is(got[0], want) {
+			t.Errorf("got %v, want only %q: it looks like an inventory without VMs", got, want)
+		}
 	}
 }
 

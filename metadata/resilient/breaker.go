@@ -24,6 +24,13 @@ type breaker struct {
 	until   time.Time
 	trying  bool // one call is out to see whether it works again
 	cause   error
+	news    []change // not yet told to changed
+	telling bool     // a call of leave is at it
+}
+
+type change struct {
+	open bool
+	err  error
 }
 
 // enter says whether the driver may be called, and if so whether as a trial. A call that it allows ends in leave.
@@ -43,16 +50,35 @@ func (b *breaker) enter() (trial bool, err error) {
 	return true, nil
 }
 
-// leave takes the outcome of a call; quit means that the caller left, and that it says nothing.
+// leave takes the outcome of a call; quit means that the caller left, and that it says nothing. What changes by it is
+// told in order: while one call of leave does that, others leave theirs to it.
 func (b *breaker) leave(vm metadata.VM, err error, trial, quit bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if opened, closed := b.record(vm, err, trial, quit); (opened || closed) && b.changed != nil {
-		b.changed(opened, err)
+		b.news = append(b.news, change{opened, err})
+	}
+	if b.telling {
+		return
+	}
+	b.telling = true
+	defer func() { b.telling = false }()
+	for len(b.news) > 0 {
+		first := b.news[0]
+		b.news = b.news[1:]
+		b.tell(first)
 	}
 }
 
+// tell lets go of mu for the call of changed, which may come back here.
+func (b *breaker) tell(c change) {
+	b.mu.Unlock()
+	defer b.mu.Lock()
+	b.changed(c.open, c.err)
+}
+
+// record needs mu.
 func (b *breaker) record(vm metadata.VM, err error, trial, quit bool) (opened, closed bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if trial {
 		b.trying = false
 	}

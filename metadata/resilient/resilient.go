@@ -40,9 +40,11 @@ type Config struct {
 	Cooldown time.Duration
 
 	// Stale, if not nil, is called when data that was found age ago is given out because of err; for one VM at most once
-	// in StaleInterval, since a guest can ask without a pause.
+	// in StaleInterval, since a guest can ask without a pause. It is called within a Find, which waits for it, and
+	// perhaps several times at once.
 	Stale func(vm metadata.VM, age time.Duration, err error)
-	// Circuit, if not nil, is called when the driver is left alone (open, because of err), and when it works again.
+	// Circuit, if not nil, is called when the driver is left alone (open, because of err), and when it works again: within
+	// a Find, which waits for it, never twice at once, and in the order of what happens.
 	Circuit func(open bool, err error)
 }
 

@@ -344,6 +344,37 @@ func TestOneTrial(t *testing.T) {
 	})
 }
 
+func TestCircuitIsToldInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []bool
+		var d *resilient.Driver
+		d = resilient.New(metadata.DriverFunc(func(_ context.Context, vm metadata.VM) (*metadata.Instance, error) {
+			if vm == db {
+				return nil, errIO
+			}
+			time.Sleep(time.Second)
+			return data, nil
+		}), resilient.Config{Failures: 1, Circuit: func(open bool, _ error) {
+			if open { // and while this is being told, the driver works again
+				time.Sleep(time.Minute)
+				if _, err := d.Find(t.Context(), web); err != nil {
+					t.Errorf("Find within Circuit: %v", err)
+				}
+			}
+			told = append(told, open)
+		}})
+		go d.Find(t.Context(), web) // is under way when the other fails
+		synctest.Wait()
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, errIO) {
+			t.Errorf("got %v", err)
+		}
+		synctest.Wait()
+		if len(told) != 2 || !told[0] || told[1] {
+			t.Errorf("told that the driver is left alone: %v, want true, then false", told)
+		}
+	})
+}
+
 func Example() {
 	inventory := &script{instance: data}
 	driver := resilient.New(inventory, resilient.Config{

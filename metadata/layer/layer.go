@@ -9,6 +9,7 @@ package layer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 
@@ -158,8 +159,14 @@ func Merge(instances ...*metadata.Instance) (*metadata.Instance, error) {
 	return merged, nil
 }
 
-// form tells the forms of a network apart: the flat one, and versions 1, 2 and whatever else there is.
-func form(network map[string]any) any { return network["version"] }
+// form tells the forms of a network apart: the flat one, versions 1, 2 and whatever else there is, and those with the key
+// "network" around them.
+func form(network map[string]any) string {
+	if inner, ok := network["network"].(map[string]any); ok && len(network) == 1 {
+		return "network of " + form(inner)
+	}
+	return fmt.Sprint(network["version"]) // a driver may have it in any type of number, or in none
+}
 
 // mergeMaps returns upper over lower. Nil is returned for two nils only.
 func mergeMaps(lower, upper map[string]any) map[string]any {

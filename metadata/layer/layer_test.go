@@ -101,6 +101,10 @@ func TestMergeReplaces(t *testing.T) {
 		{"a list", "network: {version: 1, config: [1, 2]}", "network: {version: 1, config: [3]}", "map[config:[3] version:1]"},
 		{"a mapping by text", "network: {search: {a: 1}}", "network: {search: b}", "map[search:b]"},
 		{"by nothing", "network: {address: 192.0.2.1}", "{}", "map[address:192.0.2.1]"},
+		{"with network around it", "network: {address: 192.0.2.1}", "network: {network: {version: 2}}", "map[network:map[version:2]]"},
+		{"both with network around them", "network: {network: {version: 2, ethernets: {a: }}}", "network: {network: {version: 2, ethernets: {b: }}}",
+			"map[network:map[ethernets:map[a:<nil> b:<nil>] version:2]]"},
+		{"by a version that is none", "network: {version: [1]}", "network: {version: [2]}", "map[version:[2]]"},
 	} {
 		merged, err := layer.Merge(parse(t, "a", c.lower), parse(t, "b", c.upper))
 		if err != nil || fmt.Sprint(merged.Network) != c.want {

@@ -62,8 +62,8 @@ func ParseUUID(text string) (string, bool) { return uuid.Parse(text) }
 // between requests and must not be changed once a driver returned it.
 type Instance struct {
 	// MetaData holds cloud-init's keys in their usual spelling ("instance-id", "public-keys") beside any others,
-	// which templates in user-data may use. Values are nil, bool, int64, uint64, float64, string, []any and
-	// map[string]any, as deep as it takes. Nothing is required: what cloud-init needs has a default from the VM.
+	// which templates in user-data may use. Values are nil, bool, int, int64, uint64, float64, string,
+	// []any and map[string]any, as deep as it takes. Nothing is required: what cloud-init needs has a default from the VM.
 	MetaData map[string]any
 	// Network is the flat form of one NIC, or a network-config of version 1 or 2 (it has the key "version"), of
 	// values as in MetaData. Nil means that the VM gets no network-config.

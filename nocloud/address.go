@@ -188,6 +188,8 @@ func mtuProblem(value any, ipv6 bool) string {
 // integer returns a whole number in any of the types that an Instance may have for it.
 func integer(value any) (int64, bool) {
 	switch v := value.(type) {
+	case int:
+		return int64(v), true
 	case int64:
 		return v, true
 	case uint64:

@@ -167,6 +167,23 @@ vlans:
   vlan7: {id: 7, link: lan}
 `
 
+// A driver in Go writes numbers as Go has them.
+func TestNumbersOfADriver(t *testing.T) {
+	for _, number := range []func(int) any{
+		func(n int) any { return n }, func(n int) any { return int64(n) }, func(n int) any { return uint64(n) }, func(n int) any { return float64(n) },
+	} {
+		for _, network := range []map[string]any{
+			{"version": number(2), "ethernets": map[string]any{"eth0": map[string]any{"dhcp4": true, "mtu": number(1400)}}},
+			{"dhcp": true, "mtu": number(1400)},
+		} {
+			inst := &metadata.Instance{Network: network}
+			if _, err := nocloud.Render(metadata.VM{Name: "web1"}, inst, nocloud.Options{}); err != nil {
+				t.Errorf("%T: %v", number(2), err)
+			}
+		}
+	}
+}
+
 func TestWholeNetworkConfigPasses(t *testing.T) {
 	const version1 = `version: 1
 config:

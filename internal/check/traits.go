@@ -32,9 +32,9 @@ func (v *vm) collect() {
 		v.flatAddresses(path+".address", network["address"])
 		v.own(kindMAC, path+".mac-address", network["mac-address"])
 		v.own(kindMAC, path+".mac_address", network["mac_address"])
-	case int64(1):
+	case 1, int64(1):
 		v.versionOne(path+".config", network["config"])
-	case int64(2):
+	case 2, int64(2):
 		v.versionTwo(path, network)
 	}
 }

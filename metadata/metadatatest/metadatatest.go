@@ -264,7 +264,7 @@ func (s Suite) testValues(t *testing.T) {
 // wrongValue names the first value of a type that an Instance can't have; "" if there is none.
 func wrongValue(value any) string {
 	switch v := value.(type) {
-	case nil, bool, int64, uint64, float64, string:
+	case nil, bool, int, int64, uint64, float64, string:
 	case []any:
 		for _, element := range v {
 			if problem := wrongValue(element); problem != "" {

@@ -38,25 +38,62 @@ func TestCloudInitTakesPrefixes(t *testing.T) {
 		}
 		configs, want = append(configs, config), append(want, []string{c.want})
 	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		for i, got := range readNetworks(t, suite, configs) {
+			if got.Problem != "" || !slices.Equal(got.Networkd.Addresses, want[i]) {
+				t.Errorf("%s: %s\ngives %+v, want %v", suite, configs[i], got, want[i])
+			}
+		}
+	}
+}
+
+// network is what cloud-init makes of a network-config.
+type network struct {
+	Networkd, Netplan struct{ Addresses, DNS []string }
+	Problem           string
+}
+
+// readNetworks has the real cloud-init read network-configs.
+func readNetworks(t *testing.T, suite string, configs []string) []network {
+	t.Helper()
 	input, err := json.Marshal(configs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, suite := range []string{"bookworm", "trixie"} {
-		root := testenv.CloudInit(t, suite)
-		python := testenv.Python(t, "yaml", "jinja2", "configobj", "requests", "jsonpatch", "netifaces")
-		cmd := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "network.py"), filepath.Join(root, "usr", "lib", "python3", "dist-packages"))
-		cmd.Stdin = bytes.NewReader(input)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		var got [][]string
-		if err != nil || json.Unmarshal(out, &got) != nil || len(got) != len(want) {
-			t.Fatalf("%s: %v\n%s\n%s", suite, err, out, stderr.Bytes())
+	root := testenv.CloudInit(t, suite)
+	python := testenv.Python(t, "yaml", "jinja2", "configobj", "requests", "jsonpatch", "netifaces")
+	cmd := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "network.py"), filepath.Join(root, "usr", "lib", "python3", "dist-packages"))
+	cmd.Stdin = bytes.NewReader(input)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var got []network
+	if err != nil || json.Unmarshal(out, &got) != nil || len(got) != len(configs) {
+		t.Fatalf("%s: %v\n%s\n%s", suite, err, out, stderr.Bytes())
+	}
+	return got
+}
+
+// cloud-init gives up the whole network if a card has not the very text of a MAC address that the kernel has for it.
+func TestCloudInitFindsCards(t *testing.T) {
+	const (
+		version1 = "version: 1\nconfig: [{type: physical, name: eth0, mac_address: '%s', subnets: [{type: dhcp4}]}]"
+		version2 = "version: 2\nethernets: {eth0: {match: {macaddress: '%s'}, set-name: eth0, dhcp4: true}}"
+	)
+	var configs []string
+	for _, form := range []string{version1, version2} {
+		for _, mac := range []string{"00:50:56:ab:cd:ef", "00:50:56:AB:CD:EF", "00-50-56-AB-CD-EF", "0050.56ab.cdef"} {
+			config, err := render(t, fmt.Sprintf(form, mac))
+			if err != nil {
+				t.Errorf("%s: %v", mac, err)
+			}
+			configs = append(configs, config)
 		}
-		for i := range want {
-			if !slices.Equal(got[i], want[i]) {
-				t.Errorf("%s: %s\ngives %v, want %v", suite, configs[i], got[i], want[i])
+	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		for i, got := range readNetworks(t, suite, configs) {
+			if got.Problem != "" {
+				t.Errorf("%s: %s\n%s", suite, configs[i], got.Problem)
 			}
 		}
 	}

@@ -37,6 +37,31 @@ func checkNetworkConfig(found *findings, path string, network map[string]any) {
 	}
 }
 
+// withKernelMACs returns a copy of value with its MAC addresses as the kernel writes them. cloud-init compares the text, and gives
+// up the whole network for one in upper case.
+func withKernelMACs(value any) any {
+	switch v := value.(type) {
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = withKernelMACs(item)
+		}
+		return list
+	case map[string]any:
+		values := make(map[string]any, len(v))
+		for key, item := range v {
+			if text, ok := item.(string); ok && (key == "mac_address" || key == "macaddress") {
+				if mac, ok := parseMAC(text); ok {
+					item = mac
+				}
+			}
+			values[key] = withKernelMACs(item)
+		}
+		return values
+	}
+	return value
+}
+
 func checkVersion1(found *findings, path string, network map[string]any) {
 	for _, key := range slices.Sorted(maps.Keys(network)) {
 		if key != "version" && key != "config" {

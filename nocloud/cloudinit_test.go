@@ -49,9 +49,11 @@ func TestCloudInitTakesPrefixes(t *testing.T) {
 
 // network is what cloud-init makes of a network-config.
 type network struct {
-	Networkd, Netplan struct{ Addresses, DNS []string }
+	Networkd, Netplan rendered
 	Problem           string
 }
+
+type rendered struct{ Addresses, DNS, Routes []string }
 
 // readNetworks has the real cloud-init read network-configs.
 func readNetworks(t *testing.T, suite string, configs []string) []network {
@@ -94,6 +96,53 @@ func TestCloudInitFindsCards(t *testing.T) {
 		for i, got := range readNetworks(t, suite, configs) {
 			if got.Problem != "" {
 				t.Errorf("%s: %s\n%s", suite, configs[i], got.Problem)
+			}
+		}
+	}
+}
+
+// Some ways to write a network-config make cloud-init give it up, or make netplan, and some do only where there is no netplan.
+func TestCloudInitTakesNetworkConfigs(t *testing.T) {
+	cases := []struct {
+		name, config   string
+		addresses, dns []string
+		route          string
+	}{
+		{"a default route", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: [{to: default, via: 192.0.2.1}]}}", []string{"192.0.2.5/24"}, nil, "0.0.0.0/0"},
+		{"a default route of IPv6", "version: 2\nethernets: {eth0: {addresses: ['2001:db8::5/64'], routes: [{to: default, via: 'fe80::1'}]}}", []string{"2001:db8::5/64"}, nil, "::/0"},
+		{"a device without keys", "version: 2\nbonds:\nethernets: {eth0: {addresses: [192.0.2.5/24]}, eth1: }", []string{"192.0.2.5/24"}, nil, ""},
+		{"keys without values", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: , match: , mtu: , nameservers: , dhcp4-overrides: , dhcp4: }}", []string{"192.0.2.5/24"}, nil, ""},
+		{"keys without values in version 1",
+			"version: 1\nconfig: [{type: physical, name: eth0, mac_address: '00:50:56:ab:cd:ef', params: , subnets: [{type: static, address: 192.0.2.5/24, gateway: , routes: }]}]",
+			[]string{"192.0.2.5/24"}, nil, ""},
+		{"name servers in one text",
+			"version: 1\nconfig: [{type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.5/24, dns_nameservers: '192.0.2.53, 192.0.2.54', dns_search: 'a.example, b.example'}]}]",
+			[]string{"192.0.2.5/24"}, []string{"192.0.2.53", "192.0.2.54", "a.example", "b.example"}, ""},
+		{"name servers in one text of an item",
+			"version: 1\nconfig: [{type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.5/24}]}, {type: nameserver, address: 192.0.2.53 192.0.2.54, search: a.example b.example}]",
+			[]string{"192.0.2.5/24"}, []string{"192.0.2.53", "192.0.2.54", "a.example", "b.example"}, ""},
+		{"name servers in one text in version 2", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], nameservers: {addresses: '192.0.2.53, 192.0.2.54', search: a.example}}}",
+			[]string{"192.0.2.5/24"}, []string{"192.0.2.53", "192.0.2.54", "a.example"}, ""},
+	}
+	var configs []string
+	for _, c := range cases {
+		config, err := render(t, c.config)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		configs = append(configs, config)
+	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		for i, got := range readNetworks(t, suite, configs) {
+			c := cases[i]
+			if got.Problem != "" {
+				t.Errorf("%s: %s: %s", suite, c.name, got.Problem)
+				continue
+			}
+			for by, is := range map[string]rendered{"networkd": got.Networkd, "netplan": got.Netplan} {
+				if !slices.Equal(is.Addresses, c.addresses) || !slices.Equal(is.DNS, c.dns) || c.route != "" && !slices.Equal(is.Routes, []string{c.route}) && (suite != "bookworm" || c.route != "::/0") { // which bookworm's takes for ::/64
+					t.Errorf("%s: %s: %s has %+v, want %v %v %v", suite, c.name, by, is, c.addresses, c.dns, c.route)
+				}
 			}
 		}
 	}

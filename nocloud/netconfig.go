@@ -37,29 +37,72 @@ func checkNetworkConfig(found *findings, path string, network map[string]any) {
 	}
 }
 
-// withKernelMACs returns a copy of value with its MAC addresses as the kernel writes them. cloud-init compares the text, and gives
-// up the whole network for one in upper case.
-func withKernelMACs(value any) any {
+// portable returns a copy of a value of a network-config that is right, with the same meaning in a form that cloud-init takes on
+// every system. Where it does not understand a value, it gives up the whole network.
+func portable(value any) any {
 	switch v := value.(type) {
 	case []any:
 		list := make([]any, len(v))
 		for i, item := range v {
-			list[i] = withKernelMACs(item)
+			list[i] = portable(item)
 		}
 		return list
 	case map[string]any:
 		values := make(map[string]any, len(v))
 		for key, item := range v {
-			if text, ok := item.(string); ok && (key == "mac_address" || key == "macaddress") {
-				if mac, ok := parseMAC(text); ok {
-					item = mac
-				}
+			if item != nil { // cloud-init looks into a null, and so does netplan
+				values[key] = portable(portableText(v, key, item))
 			}
-			values[key] = withKernelMACs(item)
 		}
 		return values
 	}
 	return value
+}
+
+// portableText returns an item of a mapping. MAC addresses become the kernel's text, which cloud-init compares them with, lists that
+// are written as one text become lists, and a default route is that of its gateway's kind: the word default is netplan's alone.
+func portableText(values map[string]any, key string, item any) any {
+	text, ok := item.(string)
+	if !ok {
+		return item
+	}
+	switch {
+	case key == "mac_address" || key == "macaddress":
+		if mac, ok := parseMAC(text); ok {
+			return mac
+		}
+	case key == "dns_nameservers" || key == "dns_search" || key == "search" || key == "addresses" || key == "address" && values["type"] == "nameserver":
+		list := []any{}
+		for _, word := range splitList(text) {
+			list = append(list, word)
+		}
+		return list
+	case key == "to" && text == "default":
+		via, _ := values["via"].(string)
+		switch gateway, problem := parseHost(via); {
+		case problem != "":
+		case gateway.Is4():
+			return "0.0.0.0/0"
+		default:
+			return "::/0"
+		}
+	}
+	return item
+}
+
+// withEmptyDevices returns mappings of devices in which one without a value has no keys.
+func withEmptyDevices(value any) any {
+	devices, ok := value.(map[string]any)
+	if !ok {
+		return value
+	}
+	devices = maps.Clone(devices)
+	for name, device := range devices {
+		if device == nil {
+			devices[name] = map[string]any{}
+		}
+	}
+	return devices
 }
 
 func checkVersion1(found *findings, path string, network map[string]any) {

@@ -32,8 +32,8 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 		checkNetworkConfig(found, path, network)
 		config = yaml11.Map{{Key: "version", Value: network["version"]}}
 		for _, key := range slices.Sorted(maps.Keys(network)) {
-			if key != "version" {
-				config = append(config, yaml11.Pair{Key: key, Value: withKernelMACs(network[key])})
+			if key != "version" && network[key] != nil {
+				config = append(config, yaml11.Pair{Key: key, Value: portable(withEmptyDevices(network[key]))})
 			}
 		}
 	} else {
@@ -136,7 +136,7 @@ func textList(found *findings, path string, value any) []item {
 	switch v := value.(type) {
 	case nil:
 	case string:
-		for _, text := range strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' }) {
+		for _, text := range splitList(v) {
 			items = append(items, item{path, text})
 		}
 	case []any:
@@ -152,6 +152,11 @@ func textList(found *findings, path string, value any) []item {
 		found.add(path, "must be text or a list of texts")
 	}
 	return items
+}
+
+// splitList returns the texts in one text, separated by blanks or commas.
+func splitList(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' })
 }
 
 // truth returns the truth value at key.

@@ -160,7 +160,7 @@ ethernets:
     gateway4: 192.0.2.1
     gateway6: fe80::1
     nameservers: {search: [example.com, "yes"], addresses: [192.0.2.53]}
-    routes: [{to: default, via: 192.0.2.1, metric: 100}, {to: 10.0.0.0/8, via: 192.0.2.9}]
+    routes: [{to: 0.0.0.0/0, via: 192.0.2.1, metric: 100}, {to: 10.0.0.0/8, via: 192.0.2.9}]
   lo: {addresses: [127.0.0.1/8, '::1/128', 192.0.2.10/32]}
   any: {match: {name: lo}, addresses: [127.0.0.2/8]}
 vlans:

@@ -1,6 +1,6 @@
 # Reads a list of network-configs, as JSON, as cloud-init does, whose packages are in the folder that is the argument, in a VM with
 # a card eth0 with the address 00:50:56:ab:cd:ef. Prints for each the addresses that the interfaces get, with their prefixes, and the
-# name servers and search domains, once by networkd and once by netplan; or what is wrong.
+# name servers and search domains, and the routes, once by networkd and once by netplan; or what is wrong.
 import copy
 import json
 import logging
@@ -35,7 +35,7 @@ def values(text, key):
 def by_networkd(config):
     files = networkd.Renderer({})._render_content(parse_net_config_data(config, skip_broken=False))
     text = "\n".join(files[name] for name in sorted(files))
-    return {"Addresses": values(text, "Address"), "DNS": values(text, "DNS") + values(text, "Domains")}
+    return {"Addresses": values(text, "Address"), "DNS": values(text, "DNS") + values(text, "Domains"), "Routes": values(text, "Destination")}
 
 
 def by_netplan(config):
@@ -44,9 +44,10 @@ def by_netplan(config):
         renderer.render_network_state(parse_net_config_data(config, skip_broken=False, renderer=renderer), target=folder)
         with open(os.path.join(folder, "netplan.yaml")) as f:
             devices = yaml.safe_load(f)["network"].get("ethernets", {})
-    found = {"Addresses": [], "DNS": []}
+    found = {"Addresses": [], "DNS": [], "Routes": []}
     for name in sorted(devices):
         found["Addresses"] += devices[name].get("addresses", [])
+        found["Routes"] += [route["to"] for route in devices[name].get("routes", [])]
         found["DNS"] += devices[name].get("nameservers", {}).get("addresses", []) + devices[name].get("nameservers", {}).get("search", [])
     return found
 

@@ -108,6 +108,9 @@ func TestCloudInitTakesNetworkConfigs(t *testing.T) {
 		addresses, dns []string
 		route          string
 	}{
+		{"DHCP with name servers", "dhcp: true\nmtu: 1400\nmac-address: 00:50:56:ab:cd:ef\nnameservers: [192.0.2.53, '2001:db8::53']\nsearch: a.example", nil, []string{"192.0.2.53", "2001:db8::53", "a.example"}, ""},
+		{"DHCP of both kinds with name servers", "dhcp: true\ndhcp6: true\nnameservers: 192.0.2.53", nil, []string{"192.0.2.53"}, ""},
+		{"DHCP beside an address, with name servers", "dhcp: true\naddress: 2001:db8::2/64\nnameservers: 192.0.2.53\nsearch: a.example", []string{"2001:db8::2/64"}, []string{"192.0.2.53", "a.example"}, ""},
 		{"a default route", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: [{to: default, via: 192.0.2.1}]}}", []string{"192.0.2.5/24"}, nil, "0.0.0.0/0"},
 		{"a default route of IPv6", "version: 2\nethernets: {eth0: {addresses: ['2001:db8::5/64'], routes: [{to: default, via: 'fe80::1'}]}}", []string{"2001:db8::5/64"}, nil, "::/0"},
 		{"a device without keys", "version: 2\nbonds:\nethernets: {eth0: {addresses: [192.0.2.5/24]}, eth1: }", []string{"192.0.2.5/24"}, nil, ""},

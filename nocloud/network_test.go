@@ -29,7 +29,7 @@ func TestFlatNetwork(t *testing.T) {
 		{"MAC address of digits", "address: 10.0.0.2/8\nmac-address: 12:34:56:12:34:56", "name: eth0\n  mac_address: \"12:34:56:12:34:56\"\n  subnets:\n  - type: static\n    address: 10.0.0.2/8\n"},
 		{"older spelling", "dhcp: yes\nmac_address: 00:50:56:ab:cd:ef", "name: eth0\n  mac_address: 00:50:56:ab:cd:ef\n  subnets:\n  - type: dhcp4\n"},
 		{"DHCP", "dhcp: true", "name: eth0\n  subnets:\n  - type: dhcp4\n"},
-		{"DHCP for both", "dhcp: true\ndhcp6: true\nnameservers: [192.0.2.1]", "name: eth0\n  subnets:\n  - type: dhcp4\n    dns_nameservers:\n    - 192.0.2.1\n  - type: dhcp6\n"},
+		{"DHCP for both", "dhcp: true\ndhcp6: true\nsearch: [example.com]", "name: eth0\n  subnets:\n  - type: dhcp4\n    dns_search:\n    - example.com\n  - type: dhcp6\n"},
 		{"IPv6", "address: 2001:db8::2/64\ngateway: fe80::1\nnameservers: 2001:db8::53", "name: eth0\n  subnets:\n  - type: static6\n    address: 2001:db8::2/64\n    gateway: fe80::1\n    dns_nameservers:\n    - 2001:db8::53\n"},
 		{"IPv6 with a netmask", "address: 2001:db8::2\nnetmask: 'ffff:ffff:ffff:ffff::'", "name: eth0\n  subnets:\n  - type: static6\n    address: 2001:db8::2/64\n"},
 		{"both", "address: [192.0.2.2/24, '2001:db8::2/64']\ngateway: [192.0.2.1, '2001:db8::1']\nsearch: example.com",

@@ -2,6 +2,7 @@ package nocloud
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,11 @@ var (
 	subnetTypes = []string{"dhcp", "dhcp4", "dhcp6", "static", "static6", "manual",
 		"ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless", "ipv6_slaac"}
 )
+
+// requiredKeys are those without which cloud-init passes over an item of that type.
+var requiredKeys = map[string][]string{
+	"bond": {"bond_interfaces", "params"}, "bridge": {"bridge_interfaces"}, "vlan": {"vlan_link", "vlan_id"}, "nameserver": {"address"}, "route": {"destination"},
+}
 
 // deviceKeys are the keys of a version 2 network-config. Those that hold mappings of devices come first.
 var deviceKeys = []string{"ethernets", "bonds", "bridges", "vlans", "wifis", "tunnels", "vrfs", "dummy-devices", "modems",
@@ -121,6 +127,7 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		return
 	}
 	names := map[string]bool{}
+	var interfaces []node // that name servers are for
 	for i, element := range items {
 		path := path + "." + strconv.Itoa(i)
 		values, ok := element.(map[string]any)
@@ -130,14 +137,53 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		}
 		it := node{found: found, path: path, values: values}
 		kind := it.word("type", itemTypes)
+		it.needs(kind, requiredKeys[kind]...)
 		switch kind {
-		case "", "route":
+		case "":
+		case "route":
+			it.destination("destination")
 		case "nameserver":
 			it.servers("address")
+			interfaces = append(interfaces, it)
 		default:
 			it.link("mac_address", names)
 			it.version1Subnets(kind == "loopback")
 		}
+	}
+	for _, it := range interfaces {
+		if name, ok := it.values["interface"].(string); ok && !names[name] {
+			it.add("interface", "is none of the interfaces here")
+		}
+	}
+}
+
+// needs reports the keys without a value. kind is the word for what lacks them.
+func (n node) needs(kind string, keys ...string) {
+	for _, key := range keys {
+		if n.values[key] == nil {
+			n.add(key, "is missing, and a %s is nothing without it", kind)
+		}
+	}
+}
+
+// destination checks where a route leads to, if that is text.
+func (n node) destination(key string) {
+	text, ok := n.values[key].(string)
+	if !ok {
+		return
+	}
+	host, length, hasLength := strings.Cut(text, "/")
+	addr, err := netip.ParseAddr(host)
+	if err == nil && hasLength {
+		if mask, maskErr := netip.ParseAddr(length); maskErr == nil {
+			_, ok = parseNetmask(mask)
+			ok = ok && mask.Is4() == addr.Is4()
+		} else {
+			_, err = netip.ParsePrefix(text)
+		}
+	}
+	if err != nil || !ok {
+		n.add(key, "is no network, such as 192.0.2.0/24")
 	}
 }
 
@@ -165,6 +211,13 @@ func (n node) version1Subnets(loopback bool) {
 			f.gateways(addresses)
 		}
 		subnet.servers("dns_nameservers")
+		subnet.each("routes", func(route node) {
+			route.destination("network")
+			route.destination("destination")
+			if route.values["network"] == nil {
+				route.needs("route", "destination")
+			}
+		})
 	})
 	n.mtu("mtu", ipv6)
 }
@@ -246,7 +299,11 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 				found.add(path, "is there twice: a device of another kind has that name")
 			}
 			names[name] = true
-			node{found: found, path: path, values: values}.device()
+			device := node{found: found, path: path, values: values}
+			device.device()
+			if key == "vlans" {
+				device.needs("VLAN", "id", "link")
+			}
 		}
 	}
 }
@@ -276,6 +333,10 @@ func (n node) device() {
 		node{found: n.found, path: n.path + ".nameservers", values: servers}.servers("addresses")
 	}
 	n.each("routes", func(route node) {
+		route.needs("route", "to")
+		if route.values["to"] != "default" {
+			route.destination("to")
+		}
 		if via, ok := route.values["via"].(string); ok {
 			if _, problem := parseHost(via); problem != "" {
 				route.add("via", "%s", problem)

@@ -114,6 +114,7 @@ func TestCloudInitTakesNetworkConfigs(t *testing.T) {
 		{"a default route", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: [{to: default, via: 192.0.2.1}]}}", []string{"192.0.2.5/24"}, nil, "0.0.0.0/0"},
 		{"a default route of IPv6", "version: 2\nethernets: {eth0: {addresses: ['2001:db8::5/64'], routes: [{to: default, via: 'fe80::1'}]}}", []string{"2001:db8::5/64"}, nil, "::/0"},
 		{"a device without keys", "version: 2\nbonds:\nethernets: {eth0: {addresses: [192.0.2.5/24]}, eth1: }", []string{"192.0.2.5/24"}, nil, ""},
+		{"a bridge without interfaces", "version: 2\nbridges: {br0: {dhcp4: true}}\nethernets: {eth0: {addresses: [192.0.2.5/24]}}", []string{"192.0.2.5/24"}, nil, ""},
 		{"keys without values", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: , match: , mtu: , nameservers: , dhcp4-overrides: , dhcp4: }}", []string{"192.0.2.5/24"}, nil, ""},
 		{"keys without values in version 1",
 			"version: 1\nconfig: [{type: physical, name: eth0, mac_address: '00:50:56:ab:cd:ef', params: , subnets: [{type: static, address: 192.0.2.5/24, gateway: , routes: }]}]",

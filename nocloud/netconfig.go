@@ -96,8 +96,9 @@ func portableText(values map[string]any, key string, item any) any {
 	return item
 }
 
-// withEmptyDevices returns mappings of devices in which one without a value has no keys.
-func withEmptyDevices(value any) any {
+// complete returns mappings of devices of version 2 with what cloud-init needs where it does not leave the whole to netplan: a
+// device without a value has no keys, and a bond or bridge without interfaces has an empty list of them.
+func complete(kind string, value any) any {
 	devices, ok := value.(map[string]any)
 	if !ok {
 		return value
@@ -105,8 +106,14 @@ func withEmptyDevices(value any) any {
 	devices = maps.Clone(devices)
 	for name, device := range devices {
 		if device == nil {
-			devices[name] = map[string]any{}
+			device = map[string]any{}
 		}
+		if values, ok := device.(map[string]any); ok && values["interfaces"] == nil && (kind == "bonds" || kind == "bridges") {
+			values = maps.Clone(values)
+			values["interfaces"] = []any{}
+			device = values
+		}
+		devices[name] = device
 	}
 	return devices
 }

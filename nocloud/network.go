@@ -33,7 +33,7 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 		config = yaml11.Map{{Key: "version", Value: network["version"]}}
 		for _, key := range slices.Sorted(maps.Keys(network)) {
 			if key != "version" && network[key] != nil {
-				config = append(config, yaml11.Pair{Key: key, Value: portable(withEmptyDevices(network[key]))})
+				config = append(config, yaml11.Pair{Key: key, Value: portable(complete(key, network[key]))})
 			}
 		}
 	} else {

@@ -54,7 +54,8 @@ type Problem struct {
 	Path string
 	// Text says what is wrong.
 	Text string
-	// Deprecated is for what cloud-init takes, with a warning, and a later one may not; or its schema does not have at all.
+	// Deprecated is for what cloud-init takes, with a warning, and a later one may not; or its schema does not have at all; or is
+	// hardly meant so.
 	Deprecated bool
 }
 

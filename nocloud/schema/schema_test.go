@@ -308,6 +308,10 @@ func TestUserData(t *testing.T) {
 		{"no boundary", "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"x\"\n\n--y\n", "parts can't be told apart"},
 		{"no headers", "\nno\nmime-version: 1.0", "is of no kind"},
 		{"bad headers", "no\nmime-version: 1.0", "headers can't be read"},
+		{"script that sends mail", "#!/bin/sh\necho 'MIME-Version: 1.0' | sendmail root\n", ""},
+		{"cloud-config that sends mail", bad + "# MIME-Version: 1.0\n", "2:1: pakages"},
+		{"script that sends mail in German", "#!/bin/sh\necho 'MIME-Version: 1.0\nGrüße' | sendmail root\n", "3:3: is not ASCII"},
+		{"message in German", message("Content-Type: text/cloud-config; charset=utf-8\n\n#cloud-config\nfinal_message: Größe\n"), "8:18: is not ASCII"},
 		{"jinja in a message", message("Content-Type: text/cloud-config\n\n## template: jinja\n#cloud-config\nx: {{ y }}\n"), ""},
 	} {
 		got := s.UserData([]byte(c.data))

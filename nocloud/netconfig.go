@@ -145,6 +145,8 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		it := node{found: found, path: path, values: values}
 		kind := it.word("type", itemTypes)
 		it.needs(kind, requiredKeys[kind]...)
+		it.mappings("params")
+		it.lists("bond_interfaces", "bridge_interfaces")
 		switch kind {
 		case "":
 		case "route":
@@ -170,6 +172,32 @@ func (n node) needs(kind string, keys ...string) {
 		if n.values[key] == nil {
 			n.add(key, "is missing, and a %s is nothing without it", kind)
 		}
+	}
+}
+
+// mappings reports values that are no mappings, at which cloud-init fails.
+func (n node) mappings(keys ...string) {
+	for _, key := range keys {
+		if _, ok := n.values[key].(map[string]any); !ok && n.values[key] != nil {
+			n.add(key, "must be a mapping: keys with their values")
+		}
+	}
+}
+
+// lists reports values that are no lists, which cloud-init takes apart letter by letter.
+func (n node) lists(keys ...string) {
+	for _, key := range keys {
+		if _, ok := n.values[key].([]any); !ok && n.values[key] != nil {
+			n.add(key, "must be a list")
+		}
+	}
+}
+
+// oneText reports what is more than one text where the flat form may have several. What is no text is reported elsewhere.
+func (n node) oneText(key string) {
+	_, isList := n.values[key].([]any)
+	if text, _ := n.values[key].(string); isList || strings.ContainsAny(text, " ,\t\n") {
+		n.add(key, "must be one text, without blanks or commas: each address has a subnet of its own")
 	}
 }
 
@@ -203,6 +231,8 @@ func (n node) version1Subnets(loopback bool) {
 	n.each("subnets", func(subnet node) {
 		kind := subnet.word("type", types)
 		static := kind == "static" || kind == "static6"
+		subnet.oneText("address")
+		subnet.oneText("gateway")
 		if kind == "dhcp6" || strings.HasPrefix(kind, "ipv6") {
 			ipv6 = true
 		}
@@ -320,6 +350,8 @@ func (n node) device() {
 	n.mac("macaddress")
 	n.truth("dhcp4")
 	n.truth("dhcp6")
+	n.mappings("match", "nameservers", "dhcp4-overrides", "dhcp6-overrides", "parameters")
+	n.lists("interfaces")
 	match, hasMatch := n.values["match"].(map[string]any)
 	if hasMatch {
 		node{found: n.found, path: n.path + ".match", values: match}.mac("macaddress")

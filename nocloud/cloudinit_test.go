@@ -38,25 +38,115 @@ func TestCloudInitTakesPrefixes(t *testing.T) {
 		}
 		configs, want = append(configs, config), append(want, []string{c.want})
 	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		for i, got := range readNetworks(t, suite, configs) {
+			if got.Problem != "" || !slices.Equal(got.Networkd.Addresses, want[i]) {
+				t.Errorf("%s: %s\ngives %+v, want %v", suite, configs[i], got, want[i])
+			}
+		}
+	}
+}
+
+// network is what cloud-init makes of a network-config.
+type network struct {
+	Networkd, Netplan rendered
+	Problem           string
+}
+
+type rendered struct{ Addresses, DNS, Routes []string }
+
+// readNetworks has the real cloud-init read network-configs.
+func readNetworks(t *testing.T, suite string, configs []string) []network {
+	t.Helper()
 	input, err := json.Marshal(configs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, suite := range []string{"bookworm", "trixie"} {
-		root := testenv.CloudInit(t, suite)
-		python := testenv.Python(t, "yaml", "jinja2", "configobj", "requests", "jsonpatch", "netifaces")
-		cmd := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "network.py"), filepath.Join(root, "usr", "lib", "python3", "dist-packages"))
-		cmd.Stdin = bytes.NewReader(input)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		var got [][]string
-		if err != nil || json.Unmarshal(out, &got) != nil || len(got) != len(want) {
-			t.Fatalf("%s: %v\n%s\n%s", suite, err, out, stderr.Bytes())
+	root := testenv.CloudInit(t, suite)
+	python := testenv.Python(t, "yaml", "jinja2", "configobj", "requests", "jsonpatch", "netifaces")
+	cmd := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "network.py"), filepath.Join(root, "usr", "lib", "python3", "dist-packages"))
+	cmd.Stdin = bytes.NewReader(input)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var got []network
+	if err != nil || json.Unmarshal(out, &got) != nil || len(got) != len(configs) {
+		t.Fatalf("%s: %v\n%s\n%s", suite, err, out, stderr.Bytes())
+	}
+	return got
+}
+
+// cloud-init gives up the whole network if a card has not the very text of a MAC address that the kernel has for it.
+func TestCloudInitFindsCards(t *testing.T) {
+	const (
+		version1 = "version: 1\nconfig: [{type: physical, name: eth0, mac_address: '%s', subnets: [{type: dhcp4}]}]"
+		version2 = "version: 2\nethernets: {eth0: {match: {macaddress: '%s'}, set-name: eth0, dhcp4: true}}"
+	)
+	var configs []string
+	for _, form := range []string{version1, version2} {
+		for _, mac := range []string{"00:50:56:ab:cd:ef", "00:50:56:AB:CD:EF", "00-50-56-AB-CD-EF", "0050.56ab.cdef"} {
+			config, err := render(t, fmt.Sprintf(form, mac))
+			if err != nil {
+				t.Errorf("%s: %v", mac, err)
+			}
+			configs = append(configs, config)
 		}
-		for i := range want {
-			if !slices.Equal(got[i], want[i]) {
-				t.Errorf("%s: %s\ngives %v, want %v", suite, configs[i], got[i], want[i])
+	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		for i, got := range readNetworks(t, suite, configs) {
+			if got.Problem != "" {
+				t.Errorf("%s: %s\n%s", suite, configs[i], got.Problem)
+			}
+		}
+	}
+}
+
+// Some ways to write a network-config make cloud-init give it up, or make netplan, and some do only where there is no netplan.
+func TestCloudInitTakesNetworkConfigs(t *testing.T) {
+	cases := []struct {
+		name, config   string
+		addresses, dns []string
+		route          string
+	}{
+		{"DHCP with name servers", "dhcp: true\nmtu: 1400\nmac-address: 00:50:56:ab:cd:ef\nnameservers: [192.0.2.53, '2001:db8::53']\nsearch: a.example", nil, []string{"192.0.2.53", "2001:db8::53", "a.example"}, ""},
+		{"DHCP of both kinds with name servers", "dhcp: true\ndhcp6: true\nnameservers: 192.0.2.53", nil, []string{"192.0.2.53"}, ""},
+		{"DHCP beside an address, with name servers", "dhcp: true\naddress: 2001:db8::2/64\nnameservers: 192.0.2.53\nsearch: a.example", []string{"2001:db8::2/64"}, []string{"192.0.2.53", "a.example"}, ""},
+		{"a default route", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: [{to: default, via: 192.0.2.1}]}}", []string{"192.0.2.5/24"}, nil, "0.0.0.0/0"},
+		{"a default route of IPv6", "version: 2\nethernets: {eth0: {addresses: ['2001:db8::5/64'], routes: [{to: default, via: 'fe80::1'}]}}", []string{"2001:db8::5/64"}, nil, "::/0"},
+		{"a device without keys", "version: 2\nbonds:\nethernets: {eth0: {addresses: [192.0.2.5/24]}, eth1: }", []string{"192.0.2.5/24"}, nil, ""},
+		{"a bridge without interfaces", "version: 2\nbridges: {br0: {dhcp4: true}}\nethernets: {eth0: {addresses: [192.0.2.5/24]}}", []string{"192.0.2.5/24"}, nil, ""},
+		{"keys without values", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: , match: , mtu: , nameservers: , dhcp4-overrides: , dhcp4: }}", []string{"192.0.2.5/24"}, nil, ""},
+		{"keys without values in version 1",
+			"version: 1\nconfig: [{type: physical, name: eth0, mac_address: '00:50:56:ab:cd:ef', params: , subnets: [{type: static, address: 192.0.2.5/24, gateway: , routes: }]}]",
+			[]string{"192.0.2.5/24"}, nil, ""},
+		{"name servers in one text",
+			"version: 1\nconfig: [{type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.5/24, dns_nameservers: '192.0.2.53, 192.0.2.54', dns_search: 'a.example, b.example'}]}]",
+			[]string{"192.0.2.5/24"}, []string{"192.0.2.53", "192.0.2.54", "a.example", "b.example"}, ""},
+		{"name servers in one text of an item",
+			"version: 1\nconfig: [{type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.5/24}]}, {type: nameserver, address: 192.0.2.53 192.0.2.54, search: a.example b.example}]",
+			[]string{"192.0.2.5/24"}, []string{"192.0.2.53", "192.0.2.54", "a.example", "b.example"}, ""},
+		{"name servers in one text in version 2", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], nameservers: {addresses: '192.0.2.53, 192.0.2.54', search: a.example}}}",
+			[]string{"192.0.2.5/24"}, []string{"192.0.2.53", "192.0.2.54", "a.example"}, ""},
+	}
+	var configs []string
+	for _, c := range cases {
+		config, err := render(t, c.config)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		configs = append(configs, config)
+	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		for i, got := range readNetworks(t, suite, configs) {
+			c := cases[i]
+			if got.Problem != "" {
+				t.Errorf("%s: %s: %s", suite, c.name, got.Problem)
+				continue
+			}
+			for by, is := range map[string]rendered{"networkd": got.Networkd, "netplan": got.Netplan} {
+				if !slices.Equal(is.Addresses, c.addresses) || !slices.Equal(is.DNS, c.dns) || c.route != "" && !slices.Equal(is.Routes, []string{c.route}) && (suite != "bookworm" || c.route != "::/0") { // which bookworm's takes for ::/64
+					t.Errorf("%s: %s: %s has %+v, want %v %v %v", suite, c.name, by, is, c.addresses, c.dns, c.route)
+				}
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package nocloud
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,11 @@ var (
 	subnetTypes = []string{"dhcp", "dhcp4", "dhcp6", "static", "static6", "manual",
 		"ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless", "ipv6_slaac"}
 )
+
+// requiredKeys are those without which cloud-init passes over an item of that type.
+var requiredKeys = map[string][]string{
+	"bond": {"bond_interfaces", "params"}, "bridge": {"bridge_interfaces"}, "vlan": {"vlan_link", "vlan_id"}, "nameserver": {"address"}, "route": {"destination"},
+}
 
 // deviceKeys are the keys of a version 2 network-config. Those that hold mappings of devices come first.
 var deviceKeys = []string{"ethernets", "bonds", "bridges", "vlans", "wifis", "tunnels", "vrfs", "dummy-devices", "modems",
@@ -37,6 +43,81 @@ func checkNetworkConfig(found *findings, path string, network map[string]any) {
 	}
 }
 
+// portable returns a copy of a value of a network-config that is right, with the same meaning in a form that cloud-init takes on
+// every system. Where it does not understand a value, it gives up the whole network.
+func portable(value any) any {
+	switch v := value.(type) {
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = portable(item)
+		}
+		return list
+	case map[string]any:
+		values := make(map[string]any, len(v))
+		for key, item := range v {
+			if item != nil { // cloud-init looks into a null, and so does netplan
+				values[key] = portable(portableText(v, key, item))
+			}
+		}
+		return values
+	}
+	return value
+}
+
+// portableText returns an item of a mapping. MAC addresses become the kernel's text, which cloud-init compares them with, lists that
+// are written as one text become lists, and a default route is that of its gateway's kind: the word default is netplan's alone.
+func portableText(values map[string]any, key string, item any) any {
+	text, ok := item.(string)
+	if !ok {
+		return item
+	}
+	switch {
+	case key == "mac_address" || key == "macaddress":
+		if mac, ok := parseMAC(text); ok {
+			return mac
+		}
+	case key == "dns_nameservers" || key == "dns_search" || key == "search" || key == "addresses" || key == "address" && values["type"] == "nameserver":
+		list := []any{}
+		for _, word := range splitList(text) {
+			list = append(list, word)
+		}
+		return list
+	case key == "to" && text == "default":
+		via, _ := values["via"].(string)
+		switch gateway, problem := parseHost(via); {
+		case problem != "":
+		case gateway.Is4():
+			return "0.0.0.0/0"
+		default:
+			return "::/0"
+		}
+	}
+	return item
+}
+
+// complete returns mappings of devices of version 2 with what cloud-init needs where it does not leave the whole to netplan: a
+// device without a value has no keys, and a bond or bridge without interfaces has an empty list of them.
+func complete(kind string, value any) any {
+	devices, ok := value.(map[string]any)
+	if !ok {
+		return value
+	}
+	devices = maps.Clone(devices)
+	for name, device := range devices {
+		if device == nil {
+			device = map[string]any{}
+		}
+		if values, ok := device.(map[string]any); ok && values["interfaces"] == nil && (kind == "bonds" || kind == "bridges") {
+			values = maps.Clone(values)
+			values["interfaces"] = []any{}
+			device = values
+		}
+		devices[name] = device
+	}
+	return devices
+}
+
 func checkVersion1(found *findings, path string, network map[string]any) {
 	for _, key := range slices.Sorted(maps.Keys(network)) {
 		if key != "version" && key != "config" {
@@ -53,6 +134,7 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		return
 	}
 	names := map[string]bool{}
+	var interfaces []node // that name servers are for
 	for i, element := range items {
 		path := path + "." + strconv.Itoa(i)
 		values, ok := element.(map[string]any)
@@ -62,14 +144,81 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		}
 		it := node{found: found, path: path, values: values}
 		kind := it.word("type", itemTypes)
+		it.needs(kind, requiredKeys[kind]...)
+		it.mappings("params")
+		it.lists("bond_interfaces", "bridge_interfaces")
 		switch kind {
-		case "", "route":
+		case "":
+		case "route":
+			it.destination("destination")
 		case "nameserver":
 			it.servers("address")
+			interfaces = append(interfaces, it)
 		default:
 			it.link("mac_address", names)
 			it.version1Subnets(kind == "loopback")
 		}
+	}
+	for _, it := range interfaces {
+		if name, ok := it.values["interface"].(string); ok && !names[name] {
+			it.add("interface", "is none of the interfaces here")
+		}
+	}
+}
+
+// needs reports the keys without a value. kind is the word for what lacks them.
+func (n node) needs(kind string, keys ...string) {
+	for _, key := range keys {
+		if n.values[key] == nil {
+			n.add(key, "is missing, and a %s is nothing without it", kind)
+		}
+	}
+}
+
+// mappings reports values that are no mappings, at which cloud-init fails.
+func (n node) mappings(keys ...string) {
+	for _, key := range keys {
+		if _, ok := n.values[key].(map[string]any); !ok && n.values[key] != nil {
+			n.add(key, "must be a mapping: keys with their values")
+		}
+	}
+}
+
+// lists reports values that are no lists, which cloud-init takes apart letter by letter.
+func (n node) lists(keys ...string) {
+	for _, key := range keys {
+		if _, ok := n.values[key].([]any); !ok && n.values[key] != nil {
+			n.add(key, "must be a list")
+		}
+	}
+}
+
+// oneText reports what is more than one text where the flat form may have several. What is no text is reported elsewhere.
+func (n node) oneText(key string) {
+	_, isList := n.values[key].([]any)
+	if text, _ := n.values[key].(string); isList || strings.ContainsAny(text, " ,\t\n") {
+		n.add(key, "must be one text, without blanks or commas: each address has a subnet of its own")
+	}
+}
+
+// destination checks where a route leads to, if that is text.
+func (n node) destination(key string) {
+	text, ok := n.values[key].(string)
+	if !ok {
+		return
+	}
+	host, length, hasLength := strings.Cut(text, "/")
+	addr, err := netip.ParseAddr(host)
+	if err == nil && hasLength {
+		if mask, maskErr := netip.ParseAddr(length); maskErr == nil {
+			_, ok = parseNetmask(mask)
+			ok = ok && mask.Is4() == addr.Is4()
+		} else {
+			_, err = netip.ParsePrefix(text)
+		}
+	}
+	if err != nil || !ok {
+		n.add(key, "is no network, such as 192.0.2.0/24")
 	}
 }
 
@@ -82,6 +231,8 @@ func (n node) version1Subnets(loopback bool) {
 	n.each("subnets", func(subnet node) {
 		kind := subnet.word("type", types)
 		static := kind == "static" || kind == "static6"
+		subnet.oneText("address")
+		subnet.oneText("gateway")
 		if kind == "dhcp6" || strings.HasPrefix(kind, "ipv6") {
 			ipv6 = true
 		}
@@ -97,6 +248,13 @@ func (n node) version1Subnets(loopback bool) {
 			f.gateways(addresses)
 		}
 		subnet.servers("dns_nameservers")
+		subnet.each("routes", func(route node) {
+			route.destination("network")
+			route.destination("destination")
+			if route.values["network"] == nil {
+				route.needs("route", "destination")
+			}
+		})
 	})
 	n.mtu("mtu", ipv6)
 }
@@ -178,7 +336,11 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 				found.add(path, "is there twice: a device of another kind has that name")
 			}
 			names[name] = true
-			node{found: found, path: path, values: values}.device()
+			device := node{found: found, path: path, values: values}
+			device.device()
+			if key == "vlans" {
+				device.needs("VLAN", "id", "link")
+			}
 		}
 	}
 }
@@ -188,6 +350,8 @@ func (n node) device() {
 	n.mac("macaddress")
 	n.truth("dhcp4")
 	n.truth("dhcp6")
+	n.mappings("match", "nameservers", "dhcp4-overrides", "dhcp6-overrides", "parameters")
+	n.lists("interfaces")
 	match, hasMatch := n.values["match"].(map[string]any)
 	if hasMatch {
 		node{found: n.found, path: n.path + ".match", values: match}.mac("macaddress")
@@ -208,6 +372,10 @@ func (n node) device() {
 		node{found: n.found, path: n.path + ".nameservers", values: servers}.servers("addresses")
 	}
 	n.each("routes", func(route node) {
+		route.needs("route", "to")
+		if route.values["to"] != "default" {
+			route.destination("to")
+		}
 		if via, ok := route.values["via"].(string); ok {
 			if _, problem := parseHost(via); problem != "" {
 				route.add("via", "%s", problem)

@@ -32,8 +32,8 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 		checkNetworkConfig(found, path, network)
 		config = yaml11.Map{{Key: "version", Value: network["version"]}}
 		for _, key := range slices.Sorted(maps.Keys(network)) {
-			if key != "version" {
-				config = append(config, yaml11.Pair{Key: key, Value: network[key]})
+			if key != "version" && network[key] != nil {
+				config = append(config, yaml11.Pair{Key: key, Value: portable(complete(key, network[key]))})
 			}
 		}
 	} else {
@@ -49,7 +49,8 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 	return doc
 }
 
-// flatNetwork makes a network-config of version 1 from the flat form of one interface.
+// flatNetwork makes a network-config from the flat form of one interface: of version 1, but where that has no word for it that
+// reaches the VM.
 func flatNetwork(found *findings, path string, network map[string]any, nics []NIC) yaml11.Map {
 	f := flat{found: found, path: path, values: network}
 	for _, key := range unknownKeys(network) {
@@ -66,7 +67,8 @@ func flatNetwork(found *findings, path string, network map[string]any, nics []NI
 	}
 	mac := f.mac(name, nics)
 	subnets := f.subnets()
-	physical := yaml11.Map{{Key: "type", Value: "physical"}, {Key: "name", Value: orDefault(name, defaultInterface)}}
+	name = orDefault(name, defaultInterface)
+	physical := yaml11.Map{{Key: "type", Value: "physical"}, {Key: "name", Value: name}}
 	if mac != "" {
 		physical = append(physical, yaml11.Pair{Key: "mac_address", Value: mac})
 	}
@@ -77,8 +79,34 @@ func flatNetwork(found *findings, path string, network map[string]any, nics []NI
 		number, _ := integer(mtu)
 		physical = append(physical, yaml11.Pair{Key: "mtu", Value: number})
 	}
+	if !f.static && len(f.servers) > 0 {
+		return f.dhcpWithServers(name, mac)
+	}
 	physical = append(physical, yaml11.Pair{Key: "subnets", Value: subnets})
 	return yaml11.Map{{Key: "version", Value: 1}, {Key: "config", Value: []any{physical}}}
+}
+
+// dhcpWithServers returns a network-config of version 2: of version 1, cloud-init passes no name servers to netplan and networkd
+// for an interface that has nothing but DHCP.
+func (f *flat) dhcpWithServers(name, mac string) yaml11.Map {
+	device := yaml11.Map{}
+	if mac != "" {
+		device = yaml11.Map{{Key: "match", Value: yaml11.Map{{Key: "macaddress", Value: mac}}}, {Key: "set-name", Value: name}}
+	}
+	if mtu, ok := integer(f.values["mtu"]); ok {
+		device = append(device, yaml11.Pair{Key: "mtu", Value: mtu})
+	}
+	for _, kind := range []struct{ flat, version2 string }{{"dhcp", "dhcp4"}, {"dhcp6", "dhcp6"}} {
+		if f.values[kind.flat] == true {
+			device = append(device, yaml11.Pair{Key: kind.version2, Value: true})
+		}
+	}
+	servers := yaml11.Map{{Key: "addresses", Value: f.servers}}
+	if len(f.search) > 0 {
+		servers = append(servers, yaml11.Pair{Key: "search", Value: f.search})
+	}
+	device = append(device, yaml11.Pair{Key: "nameservers", Value: servers})
+	return yaml11.Map{{Key: "version", Value: 2}, {Key: "ethernets", Value: yaml11.Map{{Key: name, Value: device}}}}
 }
 
 // unknownKeys returns those that are none of the flat form's, in order.
@@ -102,6 +130,10 @@ type flat struct {
 	loopback bool
 	// ipv6 is set by subnets: there is an IPv6 address, or will be.
 	ipv6 bool
+	// static is set by subnets: there is an address.
+	static bool
+	// search and servers are set by subnets.
+	search, servers []string
 }
 
 func (f *flat) add(key, format string, args ...any) { f.found.add(f.path+"."+key, format, args...) }
@@ -136,7 +168,7 @@ func textList(found *findings, path string, value any) []item {
 	switch v := value.(type) {
 	case nil:
 	case string:
-		for _, text := range strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' }) {
+		for _, text := range splitList(v) {
 			items = append(items, item{path, text})
 		}
 	case []any:
@@ -152,6 +184,11 @@ func textList(found *findings, path string, value any) []item {
 		found.add(path, "must be text or a list of texts")
 	}
 	return items
+}
+
+// splitList returns the texts in one text, separated by blanks or commas.
+func splitList(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' || r == '\n' })
 }
 
 // truth returns the truth value at key.
@@ -226,7 +263,11 @@ func (f *flat) subnets() []any {
 		}
 		return nil
 	}
-	subnets[0] = f.withDNS(subnets[0].(yaml11.Map))
+	first := 0
+	if f.static = len(addresses) > 0; f.static { // netplan and networkd are not told those of a subnet with DHCP
+		first = len(subnets) - len(addresses)
+	}
+	subnets[first] = f.withDNS(subnets[first].(yaml11.Map))
 	return subnets
 }
 
@@ -352,11 +393,12 @@ func reach(addresses []address, gateway netip.Addr) (through int, problem string
 
 // withDNS adds name servers and search domains to a subnet.
 func (f *flat) withDNS(subnet yaml11.Map) yaml11.Map {
-	if search := checkSearch(f.found, f.list("search")); len(search) > 0 {
-		subnet = append(subnet, yaml11.Pair{Key: "dns_search", Value: search})
+	f.search, f.servers = checkSearch(f.found, f.list("search")), checkNameservers(f.found, f.list("nameservers"))
+	if len(f.search) > 0 {
+		subnet = append(subnet, yaml11.Pair{Key: "dns_search", Value: f.search})
 	}
-	if servers := checkNameservers(f.found, f.list("nameservers")); len(servers) > 0 {
-		subnet = append(subnet, yaml11.Pair{Key: "dns_nameservers", Value: servers})
+	if len(f.servers) > 0 {
+		subnet = append(subnet, yaml11.Pair{Key: "dns_nameservers", Value: f.servers})
 	}
 	return subnet
 }

@@ -29,7 +29,7 @@ func TestFlatNetwork(t *testing.T) {
 		{"MAC address of digits", "address: 10.0.0.2/8\nmac-address: 12:34:56:12:34:56", "name: eth0\n  mac_address: \"12:34:56:12:34:56\"\n  subnets:\n  - type: static\n    address: 10.0.0.2/8\n"},
 		{"older spelling", "dhcp: yes\nmac_address: 00:50:56:ab:cd:ef", "name: eth0\n  mac_address: 00:50:56:ab:cd:ef\n  subnets:\n  - type: dhcp4\n"},
 		{"DHCP", "dhcp: true", "name: eth0\n  subnets:\n  - type: dhcp4\n"},
-		{"DHCP for both", "dhcp: true\ndhcp6: true\nnameservers: [192.0.2.1]", "name: eth0\n  subnets:\n  - type: dhcp4\n    dns_nameservers:\n    - 192.0.2.1\n  - type: dhcp6\n"},
+		{"DHCP for both", "dhcp: true\ndhcp6: true\nsearch: [example.com]", "name: eth0\n  subnets:\n  - type: dhcp4\n    dns_search:\n    - example.com\n  - type: dhcp6\n"},
 		{"IPv6", "address: 2001:db8::2/64\ngateway: fe80::1\nnameservers: 2001:db8::53", "name: eth0\n  subnets:\n  - type: static6\n    address: 2001:db8::2/64\n    gateway: fe80::1\n    dns_nameservers:\n    - 2001:db8::53\n"},
 		{"IPv6 with a netmask", "address: 2001:db8::2\nnetmask: 'ffff:ffff:ffff:ffff::'", "name: eth0\n  subnets:\n  - type: static6\n    address: 2001:db8::2/64\n"},
 		{"both", "address: [192.0.2.2/24, '2001:db8::2/64']\ngateway: [192.0.2.1, '2001:db8::1']\nsearch: example.com",
@@ -112,7 +112,7 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 1 without config", "version: 1", "f:1:1: network.config: must be a list of interfaces, or the word disabled"},
 		{"version 1 type", "version: 1\nconfig:\n- type: fysical\n  name: eth0", "f:4:5: network.config.0.type: is none that cloud-init knows: did you mean physical?"},
 		{"version 1 without type", "version: 1\nconfig:\n- name: eth0", "f:4:5: network.config.0.type: is missing: one of physical, bond, bridge, vlan, infiniband, loopback, nameserver, route"},
-		{"version 1 name twice", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: vlan, name: a}", "f:5:18: network.config.1.name: is there twice: another interface has it"},
+		{"version 1 name twice", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: bridge, name: a, bridge_interfaces: []}", "f:5:20: network.config.1.name: is there twice: another interface has it"},
 		{"version 1 MAC address", "version: 1\nconfig:\n- {type: physical, name: a, mac_address: 1}", "f:4:31: network.config.0.mac_address: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
 		{"version 1 subnet", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1/24\n    gateway: 10.0.1.1", "f:9:7: network.config.0.subnets.0.gateway: 10.0.1.1 is not in the VM's subnet 10.0.0.0/24"},
 		{"version 1 netmask of another length", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: static\n    address: 10.0.0.1/24\n    netmask: 255.255.0.0", "f:8:7: network.config.0.subnets.0.address: has its /prefix: remove the netmask"},
@@ -135,6 +135,28 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 2 set-name", "version: 2\nethernets: {a: {set-name: eth0}}", "f:3:19: network.ethernets.a.set-name: needs a match beside it"},
 		{"version 2 match", "version: 2\nethernets: {a: {match: {macaddress: 1:2}}}", "f:3:27: network.ethernets.a.match.macaddress: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
 		{"version 2 route", "version: 2\nethernets: {a: {routes: [{to: default, via: gw}]}}", "f:3:42: network.ethernets.a.routes.0.via: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
+		{"version 1 bond", "version: 1\nconfig:\n- {type: bond, name: a, bond_interfaces: [b]}", "f:4:5: network.config.0.params: is missing, and a bond is nothing without it"},
+		{"version 1 VLAN", "version: 1\nconfig:\n- {type: vlan, name: a, vlan_link: b}", "f:4:5: network.config.0.vlan_id: is missing, and a vlan is nothing without it"},
+		{"version 1 name server of nobody", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: nameserver, address: 192.0.2.53, interface: b}", "f:5:45: network.config.1.interface: is none of the interfaces here"},
+		{"version 1 route", "version: 1\nconfig:\n- {type: route, network: 192.0.2.0/24}", "f:4:5: network.config.0.destination: is missing, and a route is nothing without it"},
+		{"version 1 route of a subnet", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, routes: [{gateway: 192.0.2.1}]}]}",
+			"f:4:63: network.config.0.subnets.0.routes.0.destination: is missing, and a route is nothing without it"},
+		{"version 1 default route", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, routes: [{destination: default, gateway: 192.0.2.1}]}]}",
+			"f:4:64: network.config.0.subnets.0.routes.0.destination: is no network, such as 192.0.2.0/24"},
+		{"version 1 addresses", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: static, address: [192.0.2.5/24]}]}",
+			"f:4:56: network.config.0.subnets.0.address: must be one text, without blanks or commas: each address has a subnet of its own"},
+		{"version 1 addresses in one text", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: static, address: '192.0.2.5/24, 192.0.2.6/24'}]}",
+			"f:4:56: network.config.0.subnets.0.address: must be one text, without blanks or commas: each address has a subnet of its own"},
+		{"version 1 gateways", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: static, address: 192.0.2.5/24, gateway: [192.0.2.1]}]}",
+			"f:4:79: network.config.0.subnets.0.gateway: must be one text, without blanks or commas: each address has a subnet of its own"},
+		{"version 1 bond's interfaces", "version: 1\nconfig:\n- {type: bond, name: a, bond_interfaces: b, params: [c]}",
+			"f:4:47: network.config.0.params: must be a mapping: keys with their values\nf:4:27: network.config.0.bond_interfaces: must be a list"},
+		{"version 2 forms", "version: 2\nbonds: {a: {match: x, nameservers: [192.0.2.53], dhcp4-overrides: true, interfaces: b}}",
+			"f:3:15: network.bonds.a.match: must be a mapping: keys with their values\nf:3:25: network.bonds.a.nameservers: must be a mapping: keys with their values\n" +
+				"f:3:52: network.bonds.a.dhcp4-overrides: must be a mapping: keys with their values\nf:3:75: network.bonds.a.interfaces: must be a list"},
+		{"version 2 VLAN", "version: 2\nvlans: {a: {link: b}}", "f:3:11: network.vlans.a.id: is missing, and a VLAN is nothing without it"},
+		{"version 2 route to nowhere", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "f:3:28: network.ethernets.a.routes.0.to: is missing, and a route is nothing without it"},
+		{"version 2 route's prefix", "version: 2\nethernets: {a: {routes: [{to: 192.0.2.0/33, via: 192.0.2.1}]}}", "f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -160,7 +182,7 @@ ethernets:
     gateway4: 192.0.2.1
     gateway6: fe80::1
     nameservers: {search: [example.com, "yes"], addresses: [192.0.2.53]}
-    routes: [{to: default, via: 192.0.2.1, metric: 100}, {to: 10.0.0.0/8, via: 192.0.2.9}]
+    routes: [{to: 0.0.0.0/0, via: 192.0.2.1, metric: 100}, {to: 10.0.0.0/8, via: 192.0.2.9}]
   lo: {addresses: [127.0.0.1/8, '::1/128', 192.0.2.10/32]}
   any: {match: {name: lo}, addresses: [127.0.0.2/8]}
 vlans:

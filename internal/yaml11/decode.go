@@ -2,10 +2,14 @@ package yaml11
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -44,7 +48,14 @@ type Decoder struct {
 	// Visit, if not nil, is called with the place of each entry's key and of each list's item, parents first.
 	Visit func(path string, line, column int)
 
+	// Lenient makes it take what PyYAML takes and is hardly meant: of equal keys the last, !!binary with signs that are not
+	// base64, integers of any size (as float64) and longer keys. Of the first two it tells in Warnings.
+	Lenient bool
+	// Date, if not nil, returns the value of a plain scalar that PyYAML takes for a date or a time.
+	Date func(path, text string) any
+
 	problems []*Error
+	warnings []*Error
 	values   int
 	text     int
 	full     bool
@@ -53,6 +64,21 @@ type Decoder struct {
 
 // Problems returns what was wrong with the nodes so far, in their order; a long list is cut.
 func (d *Decoder) Problems() []*Error { return d.problems }
+
+// Warnings returns what was taken because of Lenient; a long list is cut.
+func (d *Decoder) Warnings() []*Error { return d.warnings }
+
+// lenient says whether what is wrong at the node is taken all the same: then it is a warning, else a problem.
+func (d *Decoder) lenient(n *yaml.Node, path, format string, args ...any) bool {
+	e := &Error{Line: n.Line, Column: n.Column, Path: path, Problem: fmt.Sprintf(format, args...)}
+	switch {
+	case !d.Lenient:
+		d.Add(e)
+	case len(d.warnings) < maxProblems:
+		d.warnings = append(d.warnings, e)
+	}
+	return d.Lenient
+}
 
 // Report adds a problem at the node that was at path.
 func (d *Decoder) Report(n *yaml.Node, path, format string, args ...any) {
@@ -142,8 +168,10 @@ func (d *Decoder) Entries(path string, n *yaml.Node) []Entry {
 			continue
 		}
 		if line, twice := seen[key]; twice {
-			d.Report(keyNode, join(path, key), "is there twice, first on line %d: remove one", line)
-			continue
+			if !d.lenient(keyNode, join(path, key), "is there twice, first on line %d: remove one", line) {
+				continue
+			}
+			own = slices.DeleteFunc(own, func(e Entry) bool { return e.Key == key })
 		}
 		seen[key] = keyNode.Line
 		if key == "<<" && isPlain(keyNode) {
@@ -213,7 +241,7 @@ func (d *Decoder) key(path string, n *yaml.Node) (string, bool) {
 	case n.Value == "":
 		d.Report(n, path, "there is an empty key here")
 		return "", false
-	case len(n.Value) > maxKey:
+	case len(n.Value) > maxKey && (!d.Lenient || len(n.Value) > maxKeyPyYAML):
 		d.Report(n, path, "has a key of more than %d bytes", maxKey)
 		return "", false
 	}
@@ -289,10 +317,16 @@ func (d *Decoder) scalar(path string, n *yaml.Node) any {
 	default:
 		var isText bool
 		if value, isText, err = resolve(n.Value); !tagged && (isText || (value != nil || err != nil) && d.Literal != nil && d.Literal(path)) {
+			if isText && d.Date != nil && isDate(n.Value) {
+				return d.Date(path, n.Value)
+			}
 			return n.Value
 		}
 		if isText {
 			value = n.Value
+		}
+		if errors.Is(err, errTooBig) && d.Lenient && !tagged {
+			value, err = math.MaxUint64*2.0, nil
 		}
 		if err == nil && tagged {
 			value, err = convert(tag, value)
@@ -307,6 +341,12 @@ func (d *Decoder) scalar(path string, n *yaml.Node) any {
 		return nil
 	}
 	return value
+}
+
+// isDate is for what PyYAML makes a date or a time of (http://yaml.org/type/timestamp.html), if there is one.
+func isDate(text string) bool {
+	return isTimestamp(text) && regexp.MustCompile(`^[0-9]{4}-(?:[0-9]{2}-[0-9]{2}|[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)`+
+		`[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)$`).MatchString(text)
 }
 
 // convert gives a resolved value the type that an explicit tag asks for.
@@ -348,11 +388,36 @@ func (d *Decoder) binary(path string, n *yaml.Node) any {
 		return r
 	}, n.Value)
 	value, err := base64.StdEncoding.DecodeString(compact)
-	if err != nil {
-		d.Report(n, path, "is !!binary, and no valid base64")
-		return nil
+	if err == nil {
+		return value
 	}
-	return value
+	if value, ok := looseBase64(compact); ok && d.lenient(n, path, notBase64) {
+		return value
+	} else if !ok {
+		d.Report(n, path, notBase64)
+	}
+	return nil
+}
+
+const notBase64 = "is !!binary, and no valid base64"
+
+// looseBase64 decodes as Python does, which passes over what is none of base64's signs, and wants enough padding.
+func looseBase64(text string) ([]byte, bool) {
+	signs := strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (isAlphanumeric(byte(r)) || r == '+' || r == '/') {
+			return r
+		}
+		return -1
+	}, text)
+	if missing := -len(signs) & 3; missing == 3 || strings.Count(text, "=") < missing {
+		return nil, false
+	}
+	value, err := base64.RawStdEncoding.DecodeString(signs)
+	return value, err == nil
+}
+
+func isAlphanumeric(c byte) bool {
+	return isDigit(c) || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // isPlain is for scalars without quotes, and not in block form either.

@@ -13,6 +13,9 @@ import (
 // six stand for one in an escape.
 const maxKey = 160
 
+// maxKeyPyYAML is the longest that is read where PyYAML is to be followed, without the quotes.
+const maxKeyPyYAML = 1022
+
 var errLongKey = fmt.Errorf("a key is longer than %d bytes", maxKey)
 
 // Append appends value as a YAML document in block form. It takes what Decoder returns and what encoding/json

@@ -10,13 +10,16 @@ import (
 )
 
 // CheckPyYAML returns an *Error for the first thing in data that Parse takes and PyYAML does not: a tab outside of quotes,
-// block texts and comments, or a value that is = or << and nothing else. root is what Parse has made of data.
+// block texts and comments, a ? or a leading : in a plain scalar of a flow collection, or a value that is = or << and nothing else. root is what Parse has made of data.
 func CheckPyYAML(root *yaml.Node, data []byte) error {
 	if tab := strayTab(data); tab >= 0 {
 		before := data[:tab]
 		column := utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]) + 1
 		return &Error{Line: bytes.Count(before, []byte("\n")) + 1, Column: column,
 			Problem: "has a tab, which cloud-init takes only in quotes, in texts after | or >, and in comments: write blanks"}
+	}
+	if n := findFlow(root, false); n != nil {
+		return &Error{Line: n.Line, Column: n.Column, Problem: "has a ?, or a : at its start, which cloud-init does not take for text within [] and {}: put it in quotes"}
 	}
 	if n := find(root, isReserved); n != nil {
 		return &Error{Line: n.Line, Column: n.Column, Problem: "is = or << alone, which YAML keeps for itself, and cloud-init fails at: put it in quotes"}
@@ -65,6 +68,19 @@ func findIn(n *yaml.Node, key bool, isIt func(n *yaml.Node, key bool) bool) *yam
 	}
 	for i, child := range n.Content {
 		if found := findIn(child, n.Kind == yaml.MappingNode && i%2 == 0, isIt); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// findFlow returns the first plain scalar in a flow collection that PyYAML ends at a ?, or does not start with a :.
+func findFlow(n *yaml.Node, inFlow bool) *yaml.Node {
+	if n == nil || inFlow && n.Kind == yaml.ScalarNode && isPlain(n) && (strings.Contains(n.Value, "?") || strings.HasPrefix(n.Value, ":")) {
+		return n
+	}
+	for _, child := range n.Content {
+		if found := findFlow(child, n.Style&yaml.FlowStyle != 0); found != nil {
 			return found
 		}
 	}

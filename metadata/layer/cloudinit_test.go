@@ -85,6 +85,8 @@ func TestCloudInitReadsParts(t *testing.T) {
 		{"text/x-shellscript", "#!/bin/sh\n# \xc2\x85 \xe2\x80\xa8 \xff\xfe binary\n"},
 		{"text/cloud-boothook", "#cloud-boothook\n#!/bin/sh\n"},
 		{"text/jinja2", "## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\n"},
+		{"text/cloud-config", "#cloud-config\nfinal_message: |\n  MIME-Version: 1.0\n  Größe\n"},
+		{"text/x-shellscript", "#!/bin/sh\n# MIME-Version: 1.0\r\n"},
 		{"text/plain", "of no kind that is known\n"},
 	}
 	for _, suite := range []string{"bookworm", "trixie"} {

@@ -82,8 +82,7 @@ func (p part) body() ([]byte, error) {
 			return nil, e
 		}
 	}
-	head := bytes.ToLower(data[:min(len(data), mimeWindow)])
-	if bytes.Contains(head, []byte("mime-version:")) && utf8.Valid(data) {
+	if isMessage(data) {
 		if bytes.HasPrefix(data, []byte("From ")) { // a mailbox's line, which is no header
 			_, data, _ = bytes.Cut(data, []byte("\n"))
 		}
@@ -101,6 +100,13 @@ func (p part) body() ([]byte, error) {
 		encoded = encoded[base64Line:]
 	}
 	return append(body, encoded...), nil
+}
+
+// isMessage is for what cloud-init takes for a MIME message by its start, unless it starts as no header can: with one of the signs
+// of other user-data, that has a mail in it.
+func isMessage(data []byte) bool {
+	head := bytes.ToLower(data[:min(len(data), mimeWindow)])
+	return bytes.Contains(head, []byte("mime-version:")) && utf8.Valid(data) && !bytes.HasPrefix(bytes.TrimSpace(head), []byte("#"))
 }
 
 // isMailText is for text that stands in a message as it is, to the byte: ASCII, without CR or NUL, with lines that are

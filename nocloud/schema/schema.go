@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -54,7 +55,8 @@ type Problem struct {
 	Path string
 	// Text says what is wrong.
 	Text string
-	// Deprecated is for what cloud-init takes, with a warning, and a later one may not; or its schema does not have at all.
+	// Deprecated is for what cloud-init takes, with a warning, and a later one may not; or its schema does not have at all; or is
+	// hardly meant so.
 	Deprecated bool
 }
 
@@ -165,22 +167,19 @@ func (s *Schemas) HasNetworks() bool { return len(s.networks) > 0 }
 // CloudConfig validates a cloud-config, with or without its first line.
 func (s *Schemas) CloudConfig(data []byte) []Problem {
 	value, places, problems := decode(data)
-	if len(problems) > 0 {
+	if isWrong(problems) || value == nil { // cloud-init takes one that is empty
 		return problems
-	}
-	if value == nil {
-		return nil // cloud-init takes one that is empty
 	}
 	if _, ok := value.(map[string]any); !ok {
 		return []Problem{{Line: 1, Column: 1, Text: "must be a mapping: keys with their values"}}
 	}
-	return s.cloudConfig.validate(value, places)
+	return append(problems, s.cloudConfig.validate(value, places)...)
 }
 
 // NetworkConfig validates a network-config by the schema of its version, if there is one.
 func (s *Schemas) NetworkConfig(data []byte) []Problem {
 	value, places, problems := decode(data)
-	if len(problems) > 0 {
+	if isWrong(problems) {
 		return problems
 	}
 	config, _ := value.(map[string]any)
@@ -195,9 +194,14 @@ func (s *Schemas) NetworkConfig(data []byte) []Problem {
 	}
 	schema := s.networks[version]
 	if schema == nil {
-		return nil
+		return problems
 	}
-	return schema.validate(config, places)
+	return append(problems, schema.validate(config, places)...)
+}
+
+// isWrong says whether there is more than warnings.
+func isWrong(problems []Problem) bool {
+	return slices.ContainsFunc(problems, func(p Problem) bool { return !p.Deprecated })
 }
 
 func (d *document) validate(value any, places map[string]place) []Problem {
@@ -218,7 +222,13 @@ func (d *document) validate(value any, places map[string]place) []Problem {
 }
 
 // place is where a value is in its document.
-type place struct{ line, column int }
+type place struct {
+	line, column int
+	date         bool // what PyYAML takes for one
+}
+
+// notText stands for a date, of which JSON schema knows no type: it is none that a schema asks for.
+const notText = 0.5
 
 // decode reads YAML as PyYAML does, into the values that a schema is about.
 func decode(data []byte) (any, map[string]place, []Problem) {
@@ -232,12 +242,28 @@ func decode(data []byte) (any, map[string]place, []Problem) {
 	if root == nil {
 		return nil, nil, nil
 	}
-	places := map[string]place{"": {root.Line, root.Column}}
-	decoder := yaml11.Decoder{Visit: func(path string, line, column int) { places[path] = place{line, column} }}
-	value := decoder.Decode("", root)
+	places := map[string]place{"": {line: root.Line, column: root.Column}}
 	var problems []Problem
+	decoder := yaml11.Decoder{
+		Lenient: true,
+		Visit:   func(path string, line, column int) { places[path] = place{line: line, column: column} },
+		Date: func(path, text string) any {
+			at := places[path]
+			places[path] = place{at.line, at.column, true}
+			if _, err := time.Parse("2006-1-2", strings.FieldsFunc(text, func(r rune) bool { return r == 'T' || r == 't' || r == ' ' || r == '\t' })[0]); err != nil {
+				problems = append(problems, Problem{Line: at.line, Column: at.column, Path: path, Text: "is a date to YAML, of a day that there is not, and cloud-init fails at it: put it in quotes"})
+			}
+			return notText
+		},
+	}
+	value := decoder.Decode("", root)
 	for _, problem := range decoder.Problems() {
 		problems = append(problems, problemOf(problem))
+	}
+	for _, warning := range decoder.Warnings() {
+		problem := problemOf(warning)
+		problem.Deprecated = true
+		problems = append(problems, problem)
 	}
 	return plain(value), places, problems
 }

@@ -34,7 +34,9 @@ func (t *translator) report(path []string, format string, args ...any) {
 	p := Problem{Path: strings.Join(path, "."), Text: fmt.Sprintf(format, args...)}
 	for near := path; ; near = near[:len(near)-1] {
 		if at, ok := t.places[strings.Join(near, ".")]; ok {
-			p.Line, p.Column = at.line, at.column
+			if p.Line, p.Column = at.line, at.column; at.date && len(near) == len(path) {
+				p.Text = "is a date to YAML, and must be text: put it in quotes"
+			}
 			break
 		}
 		if len(near) == 0 {

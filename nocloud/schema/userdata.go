@@ -12,6 +12,7 @@ import (
 	"mime/quotedprintable"
 	"net/mail"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -84,10 +85,26 @@ func (w *walker) data(data []byte, before, depth int) {
 		data, before = unpacked, -1
 	}
 	if bytes.Contains(bytes.ToLower(data[:min(len(data), mimeWindow)]), []byte("mime-version:")) {
-		w.message(data, before, depth)
-		return
+		if sniff(data) == "" {
+			w.message(data, before, depth)
+			return
+		}
+		w.spoilt(data, sniff(data), before, "the unpacked text") // a message without headers, and the same text if it is ASCII
 	}
 	w.text(data, "", before, "the unpacked text")
+}
+
+// spoilt reports what is not ASCII in the text of a message. cloud-init makes Latin-1 of it, or escapes, and fails at the YAML
+// then.
+func (w *walker) spoilt(data []byte, kind string, before int, part string) {
+	at := bytes.IndexFunc(data, func(r rune) bool { return r >= utf8.RuneSelf })
+	if at < 0 {
+		return
+	}
+	w.add(before, part, Problem{
+		Line: 1 + bytes.Count(data[:at], []byte("\n")), Column: utf8.RuneCount(data[bytes.LastIndexByte(data[:at], '\n')+1:at]) + 1, Deprecated: kind != cloudConfigType,
+		Text: fmt.Sprintf("is not ASCII, which cloud-init spoils in what it takes for a MIME message, by a MIME-Version: in the first %d bytes: put it in base64", mimeWindow),
+	})
 }
 
 // text validates what is no message. kind is what a message says that it is.
@@ -207,6 +224,9 @@ func (w *walker) entity(header func(string) string, body []byte, before, depth i
 			return
 		}
 		kind, before = "", -1
+	}
+	if raw {
+		w.spoilt(decoded, sniff(decoded), before, name)
 	}
 	w.text(decoded, kind, before, name)
 }

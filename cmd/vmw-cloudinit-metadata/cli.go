@@ -124,9 +124,21 @@ func fromEnvironment(cmd *cobra.Command) {
 			if bad := cmd.Flags().Set(f.Name, text); bad != nil {
 				err = usageErrorf("the variable %s: %w", variable(f), unfit(f, bad))
 			}
+			_ = cmd.Flags().SetAnnotation(f.Name, fromVariable, nil) // it fails for flags that there are not
 		})
 		return err
 	}
+}
+
+// fromVariable marks a flag whose value is from its variable.
+const fromVariable = "variable"
+
+// spelling is how the user has given the flag its value: by the command line, or by its variable.
+func spelling(f *pflag.Flag) string {
+	if _, ok := f.Annotations[fromVariable]; ok {
+		return "the variable " + variable(f)
+	}
+	return "--" + f.Name
 }
 
 // warnOfStrayVariables says which variables look like a flag's, and are none: whoever misspells VMW_CLOUDINIT_ALLOW has no rule.

@@ -58,7 +58,7 @@ func (c *configuration) open(cmd *cobra.Command, path string) (*config.Config, e
 	flags := cmd.Flags()
 	for _, name := range serviceFlags() {
 		if flags.Changed(name) {
-			return nil, usageErrorf("--config and --%s: the services' URIs and drivers are in the file", name)
+			return nil, usageErrorf("--config and %s: the services' URIs and drivers are in the file; leave one of them out", spelling(flags.Lookup(name)))
 		}
 	}
 	path, err := filepath.Abs(path)
@@ -136,14 +136,16 @@ func valueErrorf(flag string, index int, value, format string, args ...any) erro
 	return valueError{flag, index, value, fmt.Errorf(format, args...)}
 }
 
-// locate gives an error about a value that is from the file its place there.
-func (c *configuration) locate(err error) error {
+// locate has an error about a flag's value say where that is from: the file, with its place there, or a variable.
+func (c *configuration) locate(flags *pflag.FlagSet, err error) error {
 	wrong, ok := errors.AsType[valueError](err)
-	if !ok || len(c.places[wrong.flag]) == 0 {
+	if !ok {
 		return err
 	}
-	places := c.places[wrong.flag]
-	located := places[min(wrong.index, len(places)-1)].Errorf("%w", wrong.about(wrong.flag))
+	located := wrong.about(spelling(flags.Lookup(wrong.flag)))
+	if places := c.places[wrong.flag]; len(places) > 0 {
+		located = places[min(wrong.index, len(places)-1)].Errorf("%w", wrong.about(wrong.flag))
+	}
 	if isUsage(err) {
 		return usageError{located}
 	}

@@ -84,7 +84,7 @@ func newRunCommand() *cobra.Command {
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var file configuration
-			return file.locate(f.run(cmd, &file))
+			return file.locate(cmd.Flags(), f.run(cmd, &file))
 		},
 	}
 	flags := cmd.Flags()

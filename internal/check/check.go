@@ -230,7 +230,7 @@ func (v *vm) locate(path string) string {
 
 // severityOf takes what cloud-init warns of for a warning.
 func severityOf(p schema.Problem) Severity {
-	if p.Deprecated {
+	if p.Warning {
 		return Warning
 	}
 	return Error

@@ -138,7 +138,7 @@ func (t *translator) addDeprecated(e *jsonschema.ValidationError) {
 		t.report(one.InstanceLocation, "%s", one.ErrorKind.(*deprecated).text)
 	}
 	for i := range t.problems {
-		t.problems[i].Deprecated = true
+		t.problems[i].Warning = true
 	}
 }
 

@@ -55,9 +55,8 @@ type Problem struct {
 	Path string
 	// Text says what is wrong.
 	Text string
-	// Deprecated is for what cloud-init takes, with a warning, and a later one may not; or its schema does not have at all; or is
-	// hardly meant so.
-	Deprecated bool
+	// Warning is for what cloud-init takes: something deprecated, or that its schema does not have, or is hardly meant so.
+	Warning bool
 }
 
 func (p Problem) String() string {
@@ -201,7 +200,7 @@ func (s *Schemas) NetworkConfig(data []byte) []Problem {
 
 // isWrong says whether there is more than warnings.
 func isWrong(problems []Problem) bool {
-	return slices.ContainsFunc(problems, func(p Problem) bool { return !p.Deprecated })
+	return slices.ContainsFunc(problems, func(p Problem) bool { return !p.Warning })
 }
 
 func (d *document) validate(value any, places map[string]place) []Problem {
@@ -262,7 +261,7 @@ func decode(data []byte) (any, map[string]place, []Problem) {
 	}
 	for _, warning := range decoder.Warnings() {
 		problem := problemOf(warning)
-		problem.Deprecated = true
+		problem.Warning = true
 		problems = append(problems, problem)
 	}
 	return plain(value), places, problems

@@ -131,7 +131,7 @@ func TestDeprecated(t *testing.T) {
 		var lines []string
 		for _, p := range s.CloudConfig([]byte("#cloud-config\n" + c.text)) {
 			lines = append(lines, p.String())
-			if !p.Deprecated {
+			if !p.Warning {
 				t.Errorf("%s: %v is taken for an error", c.text, p)
 			}
 		}
@@ -144,7 +144,7 @@ func TestDeprecated(t *testing.T) {
 		t.Errorf("the older cloud-init's: got %v; want %s", got, want)
 	}
 	// What is wrong goes before what is deprecated.
-	if got := s.CloudConfig([]byte("#cloud-config\napt_update: true\npackages: a\n")); len(got) != 1 || got[0].Deprecated {
+	if got := s.CloudConfig([]byte("#cloud-config\napt_update: true\npackages: a\n")); len(got) != 1 || got[0].Warning {
 		t.Errorf("got %v", got)
 	}
 }
@@ -190,7 +190,7 @@ func TestNetworkConfig(t *testing.T) {
 		"network:\n  version: 1\n  config:\n  - name: lo\n    type: loopback\n    subnets: [{type: static, address: 127.0.0.1/8}]\n":  "5:5: network.config.0.type: is taken, and yet not in",
 		"version: 1\nconfig:\n- {type: infiniband, name: ib0}\n":                                                                      "3:4: config.0.type: is taken, and yet not in",
 	} {
-		if got := s.NetworkConfig([]byte(text)); len(got) != 1 || !got[0].Deprecated || !strings.HasPrefix(got[0].String(), want) {
+		if got := s.NetworkConfig([]byte(text)); len(got) != 1 || !got[0].Warning || !strings.HasPrefix(got[0].String(), want) {
 			t.Errorf("%s: got %v, want %s", text, got, want)
 		}
 	}
@@ -248,7 +248,7 @@ func TestVerdictsAreCloudInits(t *testing.T) {
 				if strings.Contains(fmt.Sprint(ours), "is there twice") || strings.Contains(fmt.Sprint(ours), "no valid base64") {
 					continue // PyYAML takes the last of two, and what it can decode, and cloud-init never sees the rest
 				}
-				deprecated := slices.ContainsFunc(ours, func(p schema.Problem) bool { return p.Deprecated })
+				deprecated := slices.ContainsFunc(ours, func(p schema.Problem) bool { return p.Warning })
 				if (len(ours) > 0 && !deprecated) != verdicts[i].Failed {
 					t.Errorf("%s\nours: %v\ncloud-init's: %s", d.Text, ours, verdicts[i].Said)
 				}
@@ -256,7 +256,7 @@ func TestVerdictsAreCloudInits(t *testing.T) {
 					t.Errorf("%s\nours: %v\ncloud-init's: %s", d.Text, ours, verdicts[i].Said)
 				}
 				for _, p := range ours {
-					if p.Deprecated && !strings.Contains(verdicts[i].Said, " "+p.Path+": ") {
+					if p.Warning && !strings.Contains(verdicts[i].Said, " "+p.Path+": ") {
 						t.Errorf("%s: %v, of which cloud-init says nothing: %s", d.Text, p, verdicts[i].Said)
 					}
 				}
@@ -282,7 +282,7 @@ func TestExamplesOfCloudInit(t *testing.T) {
 				data = gzipped(t, string(data))
 			}
 			for _, p := range s.UserData(data) {
-				if !p.Deprecated && !strings.Contains(file, "datasources") { // which is for a file of cloud-init's own
+				if !p.Warning && !strings.Contains(file, "datasources") { // which is for a file of cloud-init's own
 					t.Errorf("%s: %v", file, p)
 				}
 			}

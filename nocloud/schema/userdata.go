@@ -102,7 +102,7 @@ func (w *walker) spoilt(data []byte, kind string, before int, part string) {
 		return
 	}
 	w.add(before, part, Problem{
-		Line: 1 + bytes.Count(data[:at], []byte("\n")), Column: utf8.RuneCount(data[bytes.LastIndexByte(data[:at], '\n')+1:at]) + 1, Deprecated: kind != cloudConfigType,
+		Line: 1 + bytes.Count(data[:at], []byte("\n")), Column: utf8.RuneCount(data[bytes.LastIndexByte(data[:at], '\n')+1:at]) + 1, Warning: kind != cloudConfigType,
 		Text: fmt.Sprintf("is not ASCII, which cloud-init spoils in what it takes for a MIME message, by a MIME-Version: in the first %d bytes: put it in base64", mimeWindow),
 	})
 }

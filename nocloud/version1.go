@@ -1,0 +1,174 @@
+package nocloud
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The words that cloud-init knows for the type of an item of a version 1 network-config, and for that of a subnet.
+var (
+	itemTypes   = []string{"physical", "bond", "bridge", "vlan", "infiniband", "loopback", "nameserver", "route"}
+	subnetTypes = []string{"dhcp", "dhcp4", "dhcp6", "static", "static6", "manual",
+		"ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless", "ipv6_slaac"}
+)
+
+// requiredKeys are those without which cloud-init passes over an item of that type.
+var requiredKeys = map[string][]string{
+	"bond": {"bond_interfaces", "params"}, "bridge": {"bridge_interfaces"}, "vlan": {"vlan_link", "vlan_id"}, "nameserver": {"address"}, "route": {"destination"},
+}
+
+func checkVersion1(found *findings, path string, network map[string]any) {
+	for _, key := range slices.Sorted(maps.Keys(network)) {
+		if key != "version" && key != "config" {
+			found.add(path+"."+key, "is not a key of a network-config of version 1: known are version, config")
+		}
+	}
+	path += ".config"
+	if network["config"] == "disabled" {
+		return
+	}
+	items, ok := network["config"].([]any)
+	if !ok {
+		found.add(path, "must be a list of interfaces, or the word disabled")
+		return
+	}
+	names := map[string]bool{}
+	var interfaces []node // that name servers are for
+	for i, element := range items {
+		path := path + "." + strconv.Itoa(i)
+		values, ok := element.(map[string]any)
+		if !ok {
+			found.add(path, "must be a mapping: keys with their values")
+			continue
+		}
+		it := node{found: found, path: path, values: values}
+		kind := it.word("type", itemTypes)
+		it.needs(kind, requiredKeys[kind]...)
+		it.mappings("params")
+		it.lists("bond_interfaces", "bridge_interfaces")
+		switch kind {
+		case "":
+		case "route":
+			it.destination("destination")
+		case "nameserver":
+			it.servers("address")
+			interfaces = append(interfaces, it)
+		default:
+			it.link("mac_address", names)
+			it.version1Subnets(kind == "loopback")
+		}
+	}
+	for _, it := range interfaces {
+		if name, ok := it.values["interface"].(string); ok && !names[name] {
+			it.add("interface", "is none of the interfaces here")
+		}
+	}
+}
+
+// oneText reports what is more than one text where the flat form may have several. What is no text is reported elsewhere.
+func (n node) oneText(key string) {
+	_, isList := n.values[key].([]any)
+	if text, _ := n.values[key].(string); isList || strings.ContainsAny(text, " ,\t\n") {
+		n.add(key, "must be one text, without blanks or commas: each address has a subnet of its own")
+	}
+}
+
+// version1Subnets checks an interface's subnets, and its MTU against them.
+func (n node) version1Subnets(loopback bool) {
+	ipv6, types := false, subnetTypes
+	if loopback {
+		types = append(slices.Clone(types), "loopback")
+	}
+	n.each("subnets", func(subnet node) {
+		kind := subnet.word("type", types)
+		static := kind == "static" || kind == "static6"
+		subnet.oneText("address")
+		subnet.oneText("gateway")
+		if kind == "dhcp6" || strings.HasPrefix(kind, "ipv6") {
+			ipv6 = true
+		}
+		f := flat{found: n.found, path: subnet.path, values: subnet.oneMask(loopback), loopback: loopback}
+		addresses := f.addresses()
+		if static && subnet.values["address"] == nil {
+			subnet.add("address", "is missing: a static subnet needs one")
+		}
+		if len(addresses) > 0 && addresses[0].prefix.Addr().Is6() {
+			ipv6 = true
+		}
+		if static {
+			f.gateways(addresses)
+		}
+		subnet.servers("dns_nameservers")
+		subnet.each("routes", func(route node) {
+			route.destination("network")
+			route.destination("destination")
+			if route.values["network"] == nil {
+				route.needs("route", "destination")
+			}
+		})
+	})
+	n.mtu("mtu", ipv6)
+}
+
+// oneMask returns a subnet's values as the flat form has them: cloud-init takes a netmask that is a number, a prefix in its
+// place, and more than one of an address's /prefix, prefix and netmask. It reports a prefix that contradicts the others, of
+// which cloud-init would choose one.
+func (n node) oneMask(loopback bool) map[string]any {
+	mask, length := maskText(n.values["netmask"]), maskText(n.values["prefix"])
+	if n.values["prefix"] != nil {
+		if _, err := strconv.Atoi(length); err != nil {
+			n.add("prefix", "must be a number: the length of the address's prefix")
+			length = ""
+		}
+	}
+	if mask == "" && length == "" {
+		return n.values
+	}
+	values := maps.Clone(n.values)
+	text, _ := values["address"].(string)
+	host, _, _ := strings.Cut(text, "/")
+	addr, _ := parseInterfaceAddress(host, loopback)
+	own, _ := parsePrefix(text, loopback)
+	masked := flat{found: &findings{}}
+	byMask, _ := masked.withNetmask(address{}, addr, mask)
+	byLength, _ := masked.withNetmask(address{}, addr, length)
+	switch valid := byLength.prefix.IsValid(); {
+	case valid && own.IsValid() && own != byLength.prefix:
+		n.add("prefix", "is not that of the address: leave one of them out")
+		length, byLength = "", address{}
+	case valid && byMask.prefix.IsValid() && byMask.prefix != byLength.prefix:
+		n.add("prefix", "is not that of the netmask: leave one of them out")
+	}
+	if mask == "" {
+		mask, byMask = length, byLength
+	}
+	values["netmask"] = mask
+	if mask == "" || own.IsValid() && own == byMask.prefix {
+		delete(values, "netmask")
+	}
+	return values
+}
+
+// maskText returns a number or a text as a text.
+func maskText(value any) string {
+	if length, ok := integer(value); ok {
+		return strconv.FormatInt(length, 10)
+	}
+	text, _ := value.(string)
+	return text
+}
+
+// link checks an interface's name, which no other may have, and its MAC address.
+func (n node) link(macKey string, names map[string]bool) {
+	name, ok := n.values["name"].(string)
+	switch {
+	case !ok || !isInterfaceName(name):
+		n.add("name", "%s", nameProblem)
+	case names[name]:
+		n.add("name", "is there twice: another interface has it")
+	}
+	names[name] = true
+	n.mac(macKey)
+}

@@ -1,0 +1,142 @@
+package nocloud
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"vmw-cloudinit-metadata/internal/nearest"
+)
+
+// deviceKeys are the keys of a version 2 network-config. Those that hold mappings of devices come first.
+var deviceKeys = []string{"ethernets", "bonds", "bridges", "vlans", "wifis", "tunnels", "vrfs", "dummy-devices", "modems",
+	"virtual-ethernets", "nm-devices", "openvswitch", "renderer", "version"}
+
+// deviceMaps is how many of deviceKeys hold mappings of devices that we look into.
+const deviceMaps = 8
+
+func checkVersion2(found *findings, path string, network map[string]any) {
+	names := map[string]bool{}
+	for _, key := range slices.Sorted(maps.Keys(network)) {
+		at := slices.Index(deviceKeys, key)
+		if at < 0 {
+			if meant, _ := nearest.Word(key, deviceKeys); meant != "" {
+				found.add(path+"."+key, "is not a key of a network-config of version 2: did you mean %s?", meant)
+			}
+			continue
+		}
+		if at >= deviceMaps || network[key] == nil {
+			continue
+		}
+		devices, ok := network[key].(map[string]any)
+		if !ok {
+			found.add(path+"."+key, "must be a mapping of devices")
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(devices)) {
+			path := path + "." + key + "." + name
+			values, ok := devices[name].(map[string]any)
+			if !ok && devices[name] != nil {
+				found.add(path, "must be a mapping: keys with their values")
+				continue
+			}
+			if names[name] {
+				found.add(path, "is there twice: a device of another kind has that name")
+			}
+			names[name] = true
+			device := node{found: found, path: path, values: values}
+			device.device()
+			if key == "vlans" {
+				device.needs("VLAN", "id", "link")
+			}
+		}
+	}
+}
+
+// device checks one device of version 2.
+func (n node) device() {
+	n.mac("macaddress")
+	n.truth("dhcp4")
+	n.truth("dhcp6")
+	n.mappings("match", "nameservers", "dhcp4-overrides", "dhcp6-overrides", "parameters")
+	n.lists("interfaces")
+	match, hasMatch := n.values["match"].(map[string]any)
+	if hasMatch {
+		node{found: n.found, path: n.path + ".match", values: match}.mac("macaddress")
+	}
+	if name, ok := n.values["set-name"].(string); ok {
+		if !isInterfaceName(name) {
+			n.add("set-name", "%s", nameProblem)
+		}
+		if !hasMatch {
+			n.add("set-name", "needs a match beside it")
+		}
+	}
+	addresses, ipv6 := n.version2Addresses(strings.HasSuffix(n.path, ".lo") || match["name"] == "lo")
+	n.mtu("mtu", ipv6 || n.values["dhcp6"] == true)
+	n.version2Gateway("gateway4", true, addresses)
+	n.version2Gateway("gateway6", false, addresses)
+	if servers, ok := n.values["nameservers"].(map[string]any); ok {
+		node{found: n.found, path: n.path + ".nameservers", values: servers}.servers("addresses")
+	}
+	n.each("routes", func(route node) {
+		route.needs("route", "to")
+		if route.values["to"] != "default" {
+			route.destination("to")
+		}
+		if via, ok := route.values["via"].(string); ok {
+			if _, problem := parseHost(via); problem != "" {
+				route.add("via", "%s", problem)
+			}
+		}
+	})
+}
+
+// version2Addresses returns the addresses that are right, and whether one of them is IPv6.
+func (n node) version2Addresses(loopback bool) (addresses []address, ipv6 bool) {
+	list, ok := n.values["addresses"].([]any)
+	if !ok && n.values["addresses"] != nil {
+		n.add("addresses", "must be a list of addresses with their /prefix")
+	}
+	for i, element := range list {
+		path := n.path + ".addresses." + strconv.Itoa(i)
+		if withOptions, ok := element.(map[string]any); ok && len(withOptions) == 1 { // netplan: the address, with its options
+			for text := range withOptions {
+				element = text
+			}
+		}
+		text, ok := element.(string)
+		if !ok {
+			n.found.add(path, "must be text: an address with its /prefix")
+			continue
+		}
+		prefix, problem := parsePrefix(text, loopback)
+		if problem != "" {
+			n.found.add(path, "%s", problem)
+			continue
+		}
+		ipv6 = ipv6 || prefix.Addr().Is6()
+		addresses = append(addresses, address{path: path, prefix: prefix, text: text})
+	}
+	return addresses, ipv6
+}
+
+// version2Gateway checks gateway4 or gateway6. Beside DHCP of its kind it may be in a subnet that we don't know.
+func (n node) version2Gateway(key string, is4 bool, addresses []address) {
+	value, there := n.values[key]
+	if !there || value == nil {
+		return
+	}
+	text, _ := value.(string)
+	gateway, problem := parseHost(text)
+	switch {
+	case problem == "" && gateway.Is4() != is4:
+		problem = gateway.String() + " is not an address of its kind"
+	case problem == "" && (is4 && n.values["dhcp4"] != true || !is4 && n.values["dhcp6"] != true):
+		_, problem = reach(addresses, gateway)
+	}
+	if problem != "" {
+		n.add(key, "%s", problem)
+	}
+}

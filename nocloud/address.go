@@ -142,6 +142,21 @@ func gatewayProblem(address netip.Prefix, gateway netip.Addr) string {
 	return hostProblem(address, gateway, "no router can have it")
 }
 
+// needsRoute says whether gateway is reached from an address through a route to it alone: it is outside of a subnet of one address.
+// IPv6 routers' link-local addresses need none.
+func needsRoute(address netip.Prefix, gateway netip.Addr) bool {
+	return address.Bits() == gateway.BitLen() && address.Addr() != gateway && !(gateway.Is6() && gateway.IsLinkLocalUnicast())
+}
+
+// directRoute returns where a route to a gateway alone leads, and by way of what: no router, in the words that all have for it.
+func directRoute(gateway netip.Addr) (destination, via string) {
+	via = "0.0.0.0"
+	if gateway.Is6() {
+		via = "::"
+	}
+	return netip.PrefixFrom(gateway, gateway.BitLen()).String(), via
+}
+
 // parseMAC returns a MAC address in lower case with colons; false if text is none that a card can have.
 func parseMAC(text string) (string, bool) {
 	mac, err := net.ParseMAC(text)

@@ -47,6 +47,44 @@ func TestCloudInitTakesPrefixes(t *testing.T) {
 	}
 }
 
+// A gateway out of a subnet of one address has a route of its own: of the two releases, the older says nothing of it to netplan and
+// networkd, which then set no default route.
+func TestCloudInitReachesGateways(t *testing.T) {
+	const interfaces = "version: 1\nconfig: [{type: physical, name: eth0, subnets: [{%s}]}]"
+	cases := []struct {
+		network string
+		routes  []string
+	}{
+		{"address: 192.0.2.7\nnetmask: 255.255.255.255\ngateway: 198.51.100.1", []string{"198.51.100.1/32"}},
+		{"address: [192.0.2.7/32, '2001:db8::7/128']\ngateway: [198.51.100.1, '2001:db8:1::1']", []string{"198.51.100.1/32", "2001:db8:1::1/128"}},
+		{fmt.Sprintf(interfaces, "type: static, address: 192.0.2.7/32, gateway: 198.51.100.1, routes: [{destination: 10.0.0.0/8, gateway: 198.51.100.1}]"), []string{"10.0.0.0/8", "198.51.100.1/32"}},
+		{fmt.Sprintf(interfaces, "type: static, address: 192.0.2.7, netmask: 32, gateway: 198.51.100.1"), []string{"198.51.100.1/32"}},
+		{fmt.Sprintf(interfaces, "type: static6, address: '2001:db8::7', prefix: 128, gateway: '2001:db8:1::1'"), []string{"2001:db8:1::1/128"}},
+		{fmt.Sprintf(interfaces, "type: static, address: 192.0.2.7/32, gateway: 198.51.100.1, routes: [{network: 198.51.100.0/24, gateway: 0.0.0.0}]"), []string{"198.51.100.0/24"}},
+		{fmt.Sprintf(interfaces, "type: static, address: 192.0.2.7/24, gateway: 192.0.2.1"), nil},
+		{"version: 2\nethernets: {eth0: {addresses: [192.0.2.7/32, '2001:db8::7/128'], gateway4: 198.51.100.1, gateway6: '2001:db8:1::1'}}", []string{"198.51.100.1/32", "2001:db8:1::1/128"}},
+		{"version: 2\nethernets: {eth0: {addresses: [192.0.2.7/32, 198.51.100.2/24, '2001:db8::7/128'], gateway4: 198.51.100.1, gateway6: 'fe80::1'}}", nil},
+		{"version: 2\nethernets: {eth0: {addresses: [192.0.2.7/32], gateway4: 198.51.100.1, routes: [{to: 198.51.100.0/24, via: 0.0.0.0}]}}", []string{"198.51.100.0/24"}},
+	}
+	configs := make([]string, len(cases))
+	for i, c := range cases {
+		var err error
+		if configs[i], err = render(t, c.network); err != nil {
+			t.Fatalf("%s: %v", c.network, err)
+		}
+	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		for i, got := range readNetworks(t, suite, configs) {
+			for by, is := range map[string]rendered{"networkd": got.Networkd, "netplan": got.Netplan} {
+				routes := slices.DeleteFunc(is.Routes, func(to string) bool { return to == "default" })
+				if slices.Sort(routes); got.Problem != "" || !slices.Equal(routes, cases[i].routes) {
+					t.Errorf("%s: %s: %s%s has the routes %q, want %q", suite, configs[i], got.Problem, by, routes, cases[i].routes)
+				}
+			}
+		}
+	}
+}
+
 // network is what cloud-init makes of a network-config.
 type network struct {
 	Networkd, Netplan rendered

@@ -250,6 +250,10 @@ func (f *flat) subnets() []any {
 		for _, gateway := range gateways {
 			if gateway.through == i {
 				subnet = append(subnet, yaml11.Pair{Key: "gateway", Value: gateway.text})
+				if needsRoute(a.prefix, gateway.addr) {
+					destination, via := directRoute(gateway.addr)
+					subnet = append(subnet, yaml11.Pair{Key: "routes", Value: []any{yaml11.Map{{Key: "destination", Value: destination}, {Key: "gateway", Value: via}}}})
+				}
 			}
 		}
 		if dhcp {
@@ -346,6 +350,7 @@ func (f *flat) withNetmask(a address, addr netip.Addr, mask string) (address, st
 // gateway is a router, and the index of the address that reaches it.
 type gateway struct {
 	text    string
+	addr    netip.Addr
 	through int
 }
 
@@ -364,7 +369,7 @@ func (f *flat) gateways(addresses []address) []gateway {
 		case len(addresses) > 0: // else the address is wrong, and reported
 			var through int
 			if through, problem = reach(addresses, addr); problem == "" {
-				gateways = append(gateways, gateway{text: it.text, through: through})
+				gateways = append(gateways, gateway{text: it.text, addr: addr, through: through})
 			}
 		}
 		seen[addr.Is4()] = seen[addr.Is4()] || addr.IsValid()
@@ -375,15 +380,26 @@ func (f *flat) gateways(addresses []address) []gateway {
 	return gateways
 }
 
-// reach returns the index of the first address from which the gateway can be reached, or says why there is none.
+// reach returns the index of the first address from which the gateway can be reached, or says why there is none. One that needs a
+// route for it comes last.
 func reach(addresses []address, gateway netip.Addr) (through int, problem string) {
+	outside := -1
 	for i, a := range addresses {
 		if a.prefix.Addr().Is4() != gateway.Is4() {
 			continue
 		}
-		if problem = gatewayProblem(a.prefix, gateway); problem == "" {
+		why := gatewayProblem(a.prefix, gateway)
+		switch {
+		case why != "":
+			problem = why
+		case !needsRoute(a.prefix, gateway):
 			return i, ""
+		case outside < 0:
+			outside = i
 		}
+	}
+	if outside >= 0 {
+		return outside, ""
 	}
 	if problem == "" {
 		problem = fmt.Sprintf("%s needs an address of its kind (IPv4 or IPv6)", gateway)

@@ -36,7 +36,9 @@ func TestFlatNetwork(t *testing.T) {
 			"name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.2/24\n    gateway: 192.0.2.1\n    dns_search:\n    - example.com\n  - type: static6\n    address: 2001:db8::2/64\n    gateway: 2001:db8::1\n"},
 		{"static beside DHCP of the other kind", "dhcp: true\naddress: 2001:db8::2/64", "name: eth0\n  subnets:\n  - type: dhcp4\n  - type: static6\n    address: 2001:db8::2/64\n"},
 		{"subnet of two", "address: 192.0.2.0/31\ngateway: 192.0.2.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.0/31\n    gateway: 192.0.2.1\n"},
-		{"subnet of one", "address: 192.0.2.7/32\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.7/32\n    gateway: 198.51.100.1\n"},
+		{"subnet of one", "address: 192.0.2.7/32\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.7/32\n    gateway: 198.51.100.1\n    routes:\n    - destination: 198.51.100.1/32\n      gateway: 0.0.0.0\n"},
+		{"subnet of one beside that of the gateway", "address: 192.0.2.7/32, 198.51.100.2/24\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.7/32\n  - type: static\n    address: 198.51.100.2/24\n    gateway: 198.51.100.1\n"},
+		{"IPv6 subnet of one with a link-local gateway", "address: '2001:db8::7/128'\ngateway: 'fe80::1'", "name: eth0\n  subnets:\n  - type: static6\n    address: 2001:db8::7/128\n    gateway: fe80::1\n"},
 		{"second gateway's subnet", "address: [192.0.2.2/24, 198.51.100.2/24]\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.2/24\n  - type: static\n    address: 198.51.100.2/24\n    gateway: 198.51.100.1\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

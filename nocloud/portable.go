@@ -1,6 +1,10 @@
 package nocloud
 
-import "maps"
+import (
+	"maps"
+	"net/netip"
+	"slices"
+)
 
 // portable returns a copy of a value of a network-config that is right, with the same meaning in a form that cloud-init takes on
 // every system. Where it does not understand a value, it gives up the whole network.
@@ -14,7 +18,7 @@ func portable(value any) any {
 		return list
 	case map[string]any:
 		values := make(map[string]any, len(v))
-		for key, item := range v {
+		for key, item := range withDirectRoutes(v) {
 			if item != nil { // cloud-init looks into a null, and so does netplan
 				values[key] = portable(portableText(v, key, item))
 			}
@@ -53,6 +57,53 @@ func portableText(values map[string]any, key string, item any) any {
 		}
 	}
 	return item
+}
+
+// withDirectRoutes returns a subnet of version 1 or a device of version 2 with a route to each of its gateways that is out of a subnet
+// of one address. Without it, cloud-init of 2022 and netplan leave the VM without a default route.
+func withDirectRoutes(values map[string]any) map[string]any {
+	var addresses []address
+	destination, via := "destination", "gateway"
+	if list, ok := values["addresses"].([]any); ok {
+		destination, via = "to", "via"
+		addresses, _ = node{found: &findings{}, values: map[string]any{"addresses": list}}.version2Addresses(true)
+	} else if kind := values["type"]; kind == "static" || kind == "static6" {
+		subnet := node{found: &findings{}, values: values}
+		addresses = (&flat{found: subnet.found, values: subnet.oneMask(true), loopback: true}).addresses()
+	}
+	if len(addresses) == 0 {
+		return values
+	}
+	for _, key := range []string{"gateway", "gateway4", "gateway6"} {
+		text, _ := values[key].(string)
+		gateway, problem := parseHost(text)
+		if problem != "" {
+			continue
+		}
+		through, problem := reach(addresses, gateway)
+		routes, _ := values["routes"].([]any)
+		if problem != "" || !needsRoute(addresses[through].prefix, gateway) || leadsTo(routes, gateway) {
+			continue
+		}
+		to, by := directRoute(gateway)
+		values = maps.Clone(values)
+		values["routes"] = append(slices.Clone(routes), map[string]any{destination: to, via: by})
+	}
+	return values
+}
+
+// leadsTo says whether one of the routes, that is not the default route, leads to gateway.
+func leadsTo(routes []any, gateway netip.Addr) bool {
+	return slices.ContainsFunc(routes, func(item any) bool {
+		route, _ := item.(map[string]any)
+		for _, key := range []string{"to", "destination", "network"} {
+			text, _ := route[key].(string)
+			if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Bits() > 0 && prefix.Contains(gateway) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // complete returns mappings of devices of version 2 with what cloud-init needs where it does not leave the whole to netplan: a

@@ -85,7 +85,7 @@ func (n node) device() {
 		if route.values["to"] != "default" {
 			route.destination("to")
 		}
-		if via, ok := route.values["via"].(string); ok {
+		if via, ok := route.values["via"].(string); ok && via != "0.0.0.0" && via != "::" { // which are for no router
 			if _, problem := parseHost(via); problem != "" {
 				route.add("via", "%s", problem)
 			}

@@ -1,6 +1,7 @@
 package nocloud
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -72,6 +73,42 @@ func (n node) word(key string, known []string) string {
 		return word
 	}
 	return ""
+}
+
+// refersTo checks the name of an interface.
+func (n node) refersTo(key string, names map[string]bool) {
+	if value := n.values[key]; value != nil {
+		n.reference(n.path+"."+key, value, names)
+	}
+}
+
+// consistsOf checks the names of the interfaces that a bond or a bridge has. members are those that one has already, and its name.
+func (n node) consistsOf(key string, names map[string]bool, members map[string]string) {
+	list, _ := n.values[key].([]any)
+	for i, item := range list {
+		path := n.path + "." + key + "." + strconv.Itoa(i)
+		name := n.reference(path, item, names)
+		if other := members[name]; other != "" {
+			n.found.add(path, "is a part of another already: see %s", other)
+		}
+		if name != "" {
+			members[name] = path
+		}
+	}
+}
+
+// reference returns the name of an interface that there is; "" if there is none. netplan gives up the whole network for one.
+func (n node) reference(path string, value any, names map[string]bool) string {
+	name, ok := value.(string)
+	switch {
+	case !ok:
+		n.found.add(path, "must be text: the name of an interface")
+		return ""
+	case !names[name]:
+		n.found.add(path, "is none of the interfaces here%s", nearest.Hint(name, slices.Sorted(maps.Keys(names))))
+		return ""
+	}
+	return name
 }
 
 func (n node) mac(key string) {

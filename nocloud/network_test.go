@@ -137,9 +137,18 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 2 set-name", "version: 2\nethernets: {a: {set-name: eth0}}", "f:3:19: network.ethernets.a.set-name: needs a match beside it"},
 		{"version 2 match", "version: 2\nethernets: {a: {match: {macaddress: 1:2}}}", "f:3:27: network.ethernets.a.match.macaddress: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
 		{"version 2 route", "version: 2\nethernets: {a: {routes: [{to: default, via: gw}]}}", "f:3:42: network.ethernets.a.routes.0.via: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
-		{"version 1 bond", "version: 1\nconfig:\n- {type: bond, name: a, bond_interfaces: [b]}", "f:4:5: network.config.0.params: is missing, and a bond is nothing without it"},
-		{"version 1 VLAN", "version: 1\nconfig:\n- {type: vlan, name: a, vlan_link: b}", "f:4:5: network.config.0.vlan_id: is missing, and a vlan is nothing without it"},
-		{"version 1 name server of nobody", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: nameserver, address: 192.0.2.53, interface: b}", "f:5:45: network.config.1.interface: is none of the interfaces here"},
+		{"version 1 bond", "version: 1\nconfig:\n- {type: bond, name: a, bond_interfaces: []}", "f:4:5: network.config.0.params: is missing, and a bond is nothing without it"},
+		{"version 1 VLAN", "version: 1\nconfig:\n- {type: vlan, name: a, vlan_link: a}", "f:4:5: network.config.0.vlan_id: is missing, and a vlan is nothing without it"},
+		{"version 1 name server of nobody", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: nameserver, address: 192.0.2.53, interface: b}", "f:5:45: network.config.1.interface: is none of the interfaces here: known are a"},
+		{"version 1 references", "version: 1\nconfig:\n- {type: physical, name: eth0}\n- {type: bond, name: b, bond_interfaces: [eth0, eth9], params: {}}\n- {type: bridge, name: r, bridge_interfaces: [eth0, 5]}\n- {type: vlan, name: v, vlan_link: eht0, vlan_id: 7}",
+			"f:5:51: network.config.1.bond_interfaces.1: is none of the interfaces here: did you mean eth0?\n" +
+				"f:6:49: network.config.2.bridge_interfaces.0: is a part of another already: see network.config.1.bond_interfaces.0\n" +
+				"f:6:55: network.config.2.bridge_interfaces.1: must be text: the name of an interface\n" +
+				"f:7:27: network.config.3.vlan_link: is none of the interfaces here: did you mean eth0?"},
+		{"version 2 references", "version: 2\nethernets: {lan: {match: {macaddress: '00:50:56:00:00:01'}, set-name: eth0}}\nbonds: {b: {interfaces: [lan, lna]}}\nbridges: {r: {interfaces: [lan]}}\nvlans: {v: {id: 7, link: eth0}}",
+			"f:4:33: network.bonds.b.interfaces.1: is none of the interfaces here: did you mean lan?\n" +
+				"f:5:30: network.bridges.r.interfaces.0: is a part of another already: see network.bonds.b.interfaces.0\n" +
+				"f:6:22: network.vlans.v.link: is none of the interfaces here: known are b, lan, r, v"},
 		{"version 1 route", "version: 1\nconfig:\n- {type: route, network: 192.0.2.0/24}", "f:4:5: network.config.0.destination: is missing, and a route is nothing without it"},
 		{"version 1 route of a subnet", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, routes: [{gateway: 192.0.2.1}]}]}",
 			"f:4:63: network.config.0.subnets.0.routes.0.destination: is missing, and a route is nothing without it"},
@@ -156,7 +165,7 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 2 forms", "version: 2\nbonds: {a: {match: x, nameservers: [192.0.2.53], dhcp4-overrides: true, interfaces: b}}",
 			"f:3:15: network.bonds.a.match: must be a mapping: keys with their values\nf:3:25: network.bonds.a.nameservers: must be a mapping: keys with their values\n" +
 				"f:3:52: network.bonds.a.dhcp4-overrides: must be a mapping: keys with their values\nf:3:75: network.bonds.a.interfaces: must be a list"},
-		{"version 2 VLAN", "version: 2\nvlans: {a: {link: b}}", "f:3:11: network.vlans.a.id: is missing, and a VLAN is nothing without it"},
+		{"version 2 VLAN", "version: 2\nvlans: {a: {link: a}}", "f:3:11: network.vlans.a.id: is missing, and a VLAN is nothing without it"},
 		{"version 2 route to nowhere", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "f:3:28: network.ethernets.a.routes.0.to: is missing, and a route is nothing without it"},
 		{"version 2 route's prefix", "version: 2\nethernets: {a: {routes: [{to: 192.0.2.0/33, via: 192.0.2.1}]}}", "f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},

@@ -34,8 +34,8 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		found.add(path, "must be a list of interfaces, or the word disabled")
 		return
 	}
-	names := map[string]bool{}
-	var interfaces []node // that name servers are for
+	names, members := map[string]bool{}, map[string]string{}
+	var references []node // by which interfaces may be named
 	for i, element := range items {
 		path := path + "." + strconv.Itoa(i)
 		values, ok := element.(map[string]any)
@@ -54,15 +54,17 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 			it.destination("destination")
 		case "nameserver":
 			it.servers("address")
-			interfaces = append(interfaces, it)
 		default:
 			it.link("mac_address", names)
 			it.version1Subnets(kind == "loopback")
 		}
+		references = append(references, it)
 	}
-	for _, it := range interfaces {
-		if name, ok := it.values["interface"].(string); ok && !names[name] {
-			it.add("interface", "is none of the interfaces here")
+	for _, it := range references {
+		it.refersTo("interface", names)
+		it.refersTo("vlan_link", names)
+		for _, key := range []string{"bond_interfaces", "bridge_interfaces"} {
+			it.consistsOf(key, names, members)
 		}
 	}
 }

@@ -18,6 +18,7 @@ const deviceMaps = 8
 
 func checkVersion2(found *findings, path string, network map[string]any) {
 	names := map[string]bool{}
+	var references []node // by which devices may be named
 	for _, key := range slices.Sorted(maps.Keys(network)) {
 		at := slices.Index(deviceKeys, key)
 		if at < 0 {
@@ -26,11 +27,14 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 			}
 			continue
 		}
-		if at >= deviceMaps || network[key] == nil {
+		devices, ok := network[key].(map[string]any)
+		if at >= deviceMaps {
+			for name := range devices {
+				names[name] = true
+			}
 			continue
 		}
-		devices, ok := network[key].(map[string]any)
-		if !ok {
+		if !ok && network[key] != nil {
 			found.add(path+"."+key, "must be a mapping of devices")
 			continue
 		}
@@ -50,7 +54,18 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 			if key == "vlans" {
 				device.needs("VLAN", "id", "link")
 			}
+			references = append(references, device)
 		}
+	}
+	if network["openvswitch"] != nil { // has more of them
+		return
+	}
+	members := map[string]string{}
+	for _, device := range references {
+		if strings.HasPrefix(device.path, path+".vlans.") {
+			device.refersTo("link", names)
+		}
+		device.consistsOf("interfaces", names, members)
 	}
 }
 

@@ -2,7 +2,6 @@ package nocloud
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,26 +151,5 @@ func (n node) each(key string, visit func(node)) {
 		} else {
 			n.found.add(path, "must be a mapping: keys with their values")
 		}
-	}
-}
-
-// destination checks where a route leads to, if that is text.
-func (n node) destination(key string) {
-	text, ok := n.values[key].(string)
-	if !ok {
-		return
-	}
-	host, length, hasLength := strings.Cut(text, "/")
-	addr, err := netip.ParseAddr(host)
-	if err == nil && hasLength {
-		if mask, maskErr := netip.ParseAddr(length); maskErr == nil {
-			_, ok = parseNetmask(mask)
-			ok = ok && mask.Is4() == addr.Is4()
-		} else {
-			_, err = netip.ParsePrefix(text)
-		}
-	}
-	if err != nil || !ok {
-		n.add(key, "is no network, such as 192.0.2.0/24")
 	}
 }

@@ -149,7 +149,7 @@ func TestNetworkProblems(t *testing.T) {
 			"f:4:33: network.bonds.b.interfaces.1: is none of the interfaces here: did you mean lan?\n" +
 				"f:5:30: network.bridges.r.interfaces.0: is a part of another already: see network.bonds.b.interfaces.0\n" +
 				"f:6:22: network.vlans.v.link: is none of the interfaces here: known are b, lan, r, v"},
-		{"version 1 route", "version: 1\nconfig:\n- {type: route, network: 192.0.2.0/24}", "f:4:5: network.config.0.destination: is missing, and a route is nothing without it"},
+		{"version 1 route", "version: 1\nconfig:\n- {type: route, network: 192.0.2.0/24, gateway: 192.0.2.1}", "f:4:5: network.config.0.destination: is missing, and a route is nothing without it"},
 		{"version 1 route of a subnet", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, routes: [{gateway: 192.0.2.1}]}]}",
 			"f:4:63: network.config.0.subnets.0.routes.0.destination: is missing, and a route is nothing without it"},
 		{"version 1 default route", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, routes: [{destination: default, gateway: 192.0.2.1}]}]}",
@@ -168,6 +168,21 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 2 VLAN", "version: 2\nvlans: {a: {link: a}}", "f:3:11: network.vlans.a.id: is missing, and a VLAN is nothing without it"},
 		{"version 2 route to nowhere", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "f:3:28: network.ethernets.a.routes.0.to: is missing, and a route is nothing without it"},
 		{"version 2 route's prefix", "version: 2\nethernets: {a: {routes: [{to: 192.0.2.0/33, via: 192.0.2.1}]}}", "f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24"},
+		{"version 1 routes of wrong kinds", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: dhcp\n    routes:\n    - {destination: 10.0.0.0/8}\n    - {destination: 10, gateway: gw}\n    - {destination: 10.0.0.0, netmask: 255.0.255.0, gateway: 1}\n    - {network: '2001:db8::', prefix: 129, gateway: 192.0.2.1, metric: high}\n- {type: route, destination: 10.0.0.0/8, gateway: 192.0.2.1, metric: -1}",
+			"f:9:9: network.config.0.subnets.0.routes.0.gateway: is missing, and a route is nothing without it\n" +
+				"f:10:10: network.config.0.subnets.0.routes.1.destination: is no network, such as 192.0.2.0/24\n" +
+				"f:10:27: network.config.0.subnets.0.routes.1.gateway: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
+				"f:11:33: network.config.0.subnets.0.routes.2.netmask: is no length of a prefix: a number from 0 to 32\n" +
+				"f:11:55: network.config.0.subnets.0.routes.2.gateway: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
+				"f:12:33: network.config.0.subnets.0.routes.3.prefix: is no length of a prefix: a number from 0 to 128\n" +
+				"f:12:66: network.config.0.subnets.0.routes.3.metric: must be a number from 0 to 4294967295\n" +
+				"f:12:46: network.config.0.subnets.0.routes.3.gateway: is IPv4 where the destination is IPv6, or the other way round\n" +
+				"f:13:64: network.config.1.metric: must be a number from 0 to 4294967295"},
+		{"version 2 routes of wrong kinds", "version: 2\nethernets: {a: {routes: [{to: 10, via: 1}, {to: 10.0.0.0/8, via: '2001:db8::1', metric: 1.5}]}}",
+			"f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24\n" +
+				"f:3:37: network.ethernets.a.routes.0.via: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
+				"f:3:83: network.ethernets.a.routes.1.metric: must be a number from 0 to 4294967295\n" +
+				"f:3:63: network.ethernets.a.routes.1.via: is IPv4 where the destination is IPv6, or the other way round"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -14,9 +14,9 @@ var (
 		"ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless", "ipv6_slaac"}
 )
 
-// requiredKeys are those without which cloud-init passes over an item of that type.
+// requiredKeys are those without which cloud-init passes over an item of that type, or gives up the whole network.
 var requiredKeys = map[string][]string{
-	"bond": {"bond_interfaces", "params"}, "bridge": {"bridge_interfaces"}, "vlan": {"vlan_link", "vlan_id"}, "nameserver": {"address"}, "route": {"destination"},
+	"bond": {"bond_interfaces", "params"}, "bridge": {"bridge_interfaces"}, "vlan": {"vlan_link", "vlan_id"}, "nameserver": {"address"}, "route": {"gateway"},
 }
 
 func checkVersion1(found *findings, path string, network map[string]any) {
@@ -51,7 +51,7 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		switch kind {
 		case "":
 		case "route":
-			it.destination("destination")
+			it.route(routeWords{to: []string{"destination"}, via: "gateway"})
 		case "nameserver":
 			it.servers("address")
 		default:
@@ -104,11 +104,8 @@ func (n node) version1Subnets(loopback bool) {
 		}
 		subnet.servers("dns_nameservers")
 		subnet.each("routes", func(route node) {
-			route.destination("network")
-			route.destination("destination")
-			if route.values["network"] == nil {
-				route.needs("route", "destination")
-			}
+			route.needs("route", "gateway")
+			route.route(routeWords{to: []string{"destination", "network"}, via: "gateway"})
 		})
 	})
 	n.mtu("mtu", ipv6)

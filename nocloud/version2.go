@@ -96,15 +96,7 @@ func (n node) device() {
 		node{found: n.found, path: n.path + ".nameservers", values: servers}.servers("addresses")
 	}
 	n.each("routes", func(route node) {
-		route.needs("route", "to")
-		if route.values["to"] != "default" {
-			route.destination("to")
-		}
-		if via, ok := route.values["via"].(string); ok && via != "0.0.0.0" && via != "::" { // which are for no router
-			if _, problem := parseHost(via); problem != "" {
-				route.add("via", "%s", problem)
-			}
-		}
+		route.route(routeWords{to: []string{"to"}, via: "via"})
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // portable returns a copy of a value of a network-config that is right, with the same meaning in a form that cloud-init takes on
@@ -107,7 +108,7 @@ func leadsTo(routes []any, gateway netip.Addr) bool {
 }
 
 // complete returns mappings of devices of version 2 with what cloud-init needs where it does not leave the whole to netplan: a
-// device without a value has no keys, and a bond or bridge without interfaces has an empty list of them.
+// device without a value has no keys, a bond or bridge without interfaces has an empty list of them, and routes are whole.
 func complete(kind string, value any) any {
 	devices, ok := value.(map[string]any)
 	if !ok {
@@ -115,15 +116,49 @@ func complete(kind string, value any) any {
 	}
 	devices = maps.Clone(devices)
 	for name, device := range devices {
-		if device == nil {
-			device = map[string]any{}
+		values, ok := device.(map[string]any)
+		if !ok && device != nil {
+			continue
 		}
-		if values, ok := device.(map[string]any); ok && values["interfaces"] == nil && (kind == "bonds" || kind == "bridges") {
-			values = maps.Clone(values)
+		values = maps.Clone(values)
+		if values == nil {
+			values = map[string]any{}
+		}
+		if values["interfaces"] == nil && (kind == "bonds" || kind == "bridges") {
 			values["interfaces"] = []any{}
-			device = values
 		}
-		devices[name] = device
+		if routes, ok := values["routes"].([]any); ok {
+			values["routes"] = completeRoutes(routes)
+		}
+		devices[name] = values
 	}
 	return devices
+}
+
+// completeRoutes returns routes of version 2 with a router, be it the address that is for none, and destinations with the length of
+// their prefix. Without a router, cloud-init fails; without a length, a route of netplan is to one host, but not one of cloud-init.
+func completeRoutes(routes []any) []any {
+	routes = slices.Clone(routes)
+	for i, item := range routes {
+		route, _ := item.(map[string]any)
+		to, _ := route["to"].(string)
+		host, length, hasLength := strings.Cut(to, "/")
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			continue
+		}
+		destination, none := directRoute(addr)
+		if mask, err := netip.ParseAddr(length); err == nil {
+			bits, _ := parseNetmask(mask)
+			destination = netip.PrefixFrom(addr, bits).String()
+		} else if hasLength {
+			destination = to
+		}
+		route = maps.Clone(route)
+		if route["to"] = destination; route["via"] == nil {
+			route["via"] = none
+		}
+		routes[i] = route
+	}
+	return routes
 }

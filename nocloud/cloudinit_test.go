@@ -157,6 +157,8 @@ func TestCloudInitTakesNetworkConfigs(t *testing.T) {
 		{"a route of version 1 with a metric as text",
 			"version: 1\nconfig: [{type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.5/24, routes: [{destination: 10.0.0.0, netmask: 8, gateway: 192.0.2.1, metric: '100'}]}]}]",
 			[]string{"192.0.2.5/24"}, nil, "10.0.0.0/8"},
+		{"a bridge's parameters", "version: 1\nconfig: [{type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.5/24}]}, {type: bridge, name: br0, bridge_interfaces: [eth0], params: {bridge_stp: 'no', bridge_pathcost: [eth0 50]}}]", []string{"192.0.2.5/24"}, nil, ""},
+		{"a bridge's parameters in version 2", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24]}}\nbridges: {br0: {interfaces: [eth0], parameters: {stp: 'no', path-cost: {eth0: 50}}}}", []string{"192.0.2.5/24"}, nil, ""},
 		{"a device without keys", "version: 2\nbonds:\nethernets: {eth0: {addresses: [192.0.2.5/24]}, eth1: }", []string{"192.0.2.5/24"}, nil, ""},
 		{"a bridge without interfaces", "version: 2\nbridges: {br0: {dhcp4: true}}\nethernets: {eth0: {addresses: [192.0.2.5/24]}}", []string{"192.0.2.5/24"}, nil, ""},
 		{"keys without values", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: , match: , mtu: , nameservers: , dhcp4-overrides: , dhcp4: }}", []string{"192.0.2.5/24"}, nil, ""},

@@ -1,6 +1,7 @@
 package nocloud_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -47,6 +48,26 @@ func TestFlatNetwork(t *testing.T) {
 				t.Errorf("got (%v)\n%s\nwant\n%s", err, got, want)
 			}
 		})
+	}
+}
+
+// Of some values, the renderers of cloud-init understand one word only.
+func TestPortableParameters(t *testing.T) {
+	const (
+		version1 = "version: 1\nconfig: [{type: physical, name: a}, {type: bond, name: b, bond_interfaces: [a], params: {%s}}]"
+		version2 = "version: 2\nethernets: {a: }\nbonds: {b: {interfaces: [a], parameters: {%s}}}"
+	)
+	for _, tc := range []struct{ form, params, want string }{
+		{version1, "bond-mode: 4", `bond-mode: 802.3ad`},
+		{version1, "bond_mode: '1', bond-lacp-rate: 1", "bond-lacp-rate: fast\n    bond_mode: active-backup"},
+		{version1, "bond-mode: balance-tlb, bond-miimon: 100", "bond-miimon: 100\n    bond-mode: balance-tlb"},
+		{version2, "mode: 0, lacp-rate: 0", "lacp-rate: slow\n      mode: balance-rr"},
+		{version2, "mode: 7", "mode: 7"},
+	} {
+		got, err := render(t, fmt.Sprintf(tc.form, tc.params))
+		if err != nil || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: got (%v)\n%s\nwant in it\n%s", tc.params, err, got, tc.want)
+		}
 	}
 }
 
@@ -183,6 +204,20 @@ func TestNetworkProblems(t *testing.T) {
 				"f:3:37: network.ethernets.a.routes.0.via: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
 				"f:3:83: network.ethernets.a.routes.1.metric: must be a number from 0 to 4294967295\n" +
 				"f:3:63: network.ethernets.a.routes.1.via: is IPv4 where the destination is IPv6, or the other way round"},
+		{"version 1 values of wrong kinds", "version: 1\nconfig:\n- {type: physical, name: a}\n- type: bridge\n  name: b\n  bridge_interfaces: [a]\n  params: {bridge_stp: maybe, bridge_pathcost: {a: 50}, bridge_portprio: [a, a 5]}\n- {type: vlan, name: v, vlan_link: a, vlan_id: 4095}",
+			"f:8:14: network.config.1.params.bridge_stp: must be true or false\n" +
+				"f:8:33: network.config.1.params.bridge_pathcost: must be a list\n" +
+				"f:8:77: network.config.1.params.bridge_portprio.0: must be text: the name of an interface and a number\n" +
+				"f:9:41: network.config.2.vlan_id: must be a number from 0 to 4094"},
+		{"version 2 values of wrong kinds", "version: 2\nethernets:\n  a:\n    optional: maybe\n    accept-ra: 1\n    dhcp4-overrides: {use-dns: 2, route-metric: high}\n    routes: [{to: 10.0.0.0/8, via: 192.0.2.1, on-link: x}]\nbridges: {b: {interfaces: [a], parameters: {stp: 2, path-cost: 5}}}\nvlans: {v: {link: a, id: x}}",
+			"f:9:47: network.bridges.b.parameters.stp: must be true or false\n" +
+				"f:9:55: network.bridges.b.parameters.path-cost: must be a mapping: keys with their values\n" +
+				"f:5:7: network.ethernets.a.optional: must be true or false\n" +
+				"f:6:7: network.ethernets.a.accept-ra: must be true or false\n" +
+				"f:7:25: network.ethernets.a.dhcp4-overrides.use-dns: must be true or false\n" +
+				"f:7:37: network.ethernets.a.dhcp4-overrides.route-metric: must be a number from 0 to 4294967295\n" +
+				"f:8:49: network.ethernets.a.routes.0.on-link: must be true or false\n" +
+				"f:10:24: network.vlans.v.id: must be a number from 0 to 4094"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -21,7 +21,7 @@ func portable(value any) any {
 		values := make(map[string]any, len(v))
 		for key, item := range withDirectRoutes(v) {
 			if item != nil { // cloud-init looks into a null, and so does netplan
-				values[key] = portable(portableText(v, key, item))
+				values[key] = portable(portableItem(v, key, item))
 			}
 		}
 		return values
@@ -29,9 +29,12 @@ func portable(value any) any {
 	return value
 }
 
-// portableText returns an item of a mapping. MAC addresses become the kernel's text, which cloud-init compares them with, lists that
+// portableItem returns an item of a mapping. MAC addresses become the kernel's text, which cloud-init compares them with, lists that
 // are written as one text become lists, and a default route is that of its gateway's kind: the word default is netplan's alone.
-func portableText(values map[string]any, key string, item any) any {
+func portableItem(values map[string]any, key string, item any) any {
+	if parameters, ok := item.(map[string]any); ok && (key == "params" || key == "parameters") {
+		return portableParameters(parameters)
+	}
 	text, ok := item.(string)
 	if !ok {
 		return item

@@ -58,6 +58,12 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 			it.link("mac_address", names)
 			it.version1Subnets(kind == "loopback")
 		}
+		switch kind {
+		case "bridge":
+			it.bridgeVersion1()
+		case "vlan":
+			it.number("vlan_id", maxVLAN)
+		}
 		references = append(references, it)
 	}
 	for _, it := range references {

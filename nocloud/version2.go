@@ -2,6 +2,7 @@ package nocloud
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,8 +52,12 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 			names[name] = true
 			device := node{found: found, path: path, values: values}
 			device.device()
-			if key == "vlans" {
+			switch key {
+			case "bridges":
+				device.bridgeVersion2()
+			case "vlans":
 				device.needs("VLAN", "id", "link")
+				device.number("id", maxVLAN)
 			}
 			references = append(references, device)
 		}
@@ -74,8 +79,15 @@ func (n node) device() {
 	n.mac("macaddress")
 	n.truth("dhcp4")
 	n.truth("dhcp6")
+	n.truths("optional", "critical", "wakeonlan", "accept-ra", "ipv6-privacy", "ignore-carrier", "emit-lldp")
 	n.mappings("match", "nameservers", "dhcp4-overrides", "dhcp6-overrides", "parameters")
 	n.lists("interfaces")
+	for _, key := range []string{"dhcp4-overrides", "dhcp6-overrides"} {
+		values, _ := n.values[key].(map[string]any)
+		overrides := node{found: n.found, path: n.path + "." + key, values: values}
+		overrides.truths("use-dns", "use-hostname", "use-mtu", "use-ntp", "use-routes", "send-hostname")
+		overrides.number("route-metric", math.MaxUint32)
+	}
 	match, hasMatch := n.values["match"].(map[string]any)
 	if hasMatch {
 		node{found: n.found, path: n.path + ".match", values: match}.mac("macaddress")
@@ -97,6 +109,7 @@ func (n node) device() {
 	}
 	n.each("routes", func(route node) {
 		route.route(routeWords{to: []string{"to"}, via: "via"})
+		route.truths("on-link")
 	})
 }
 

@@ -169,6 +169,17 @@ func parseMAC(text string) (string, bool) {
 	return mac.String(), true
 }
 
+// parseLinkAddress is parseMAC for InfiniBand's addresses, too, which are longer.
+func parseLinkAddress(text string) (string, bool) {
+	if mac, err := net.ParseMAC(text); err == nil && len(mac) == infiniBandLength {
+		return mac.String(), true
+	}
+	return parseMAC(text)
+}
+
+// infiniBandLength is that of an address of IP over InfiniBand, in bytes (RFC 4391, section 9.1.1).
+const infiniBandLength = 20
+
 // macProblem is the finding for what parseMAC refuses.
 const macProblem = "is not a MAC address of a network card, such as 00:50:56:01:02:03"
 

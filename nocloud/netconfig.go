@@ -113,7 +113,7 @@ func (n node) reference(path string, value any, names map[string]bool) string {
 func (n node) mac(key string) {
 	if value := n.values[key]; value != nil {
 		text, _ := value.(string)
-		if _, ok := parseMAC(text); !ok {
+		if _, ok := parseLinkAddress(text); !ok {
 			n.add(key, "%s", macProblem)
 		}
 	}

@@ -71,6 +71,18 @@ func TestPortableParameters(t *testing.T) {
 	}
 }
 
+func TestInfiniBandAddresses(t *testing.T) {
+	const given, want = "A0-00-02-20-FE-80-00-00-00-00-00-00-00-02-C9-03-00-00-00-01", "a0:00:02:20:fe:80:00:00:00:00:00:00:00:02:c9:03:00:00:00:01"
+	for _, network := range []string{
+		"version: 1\nconfig: [{type: infiniband, name: ib0, mac_address: %s, subnets: [{type: dhcp}]}]",
+		"version: 2\nethernets: {ib0: {match: {macaddress: %s}, set-name: ib0, dhcp4: true}}",
+	} {
+		if got, err := render(t, fmt.Sprintf(network, given)); err != nil || !strings.Contains(got, want) {
+			t.Errorf("got (%v)\n%s\nwant %s in it", err, got, want)
+		}
+	}
+}
+
 func TestMACAddressOfTheGuest(t *testing.T) {
 	nics := []nocloud.NIC{{"lo", "00:00:00:00:00:00"}, {"bad", "x"}, {"ens192", "00:50:56:00:00:01"}, {"ens224", "00:50:56:00:00:02"}}
 	for _, tc := range []struct{ name, network, want string }{

@@ -41,7 +41,7 @@ func portableItem(values map[string]any, key string, item any) any {
 	}
 	switch {
 	case key == "mac_address" || key == "macaddress":
-		if mac, ok := parseMAC(text); ok {
+		if mac, ok := parseLinkAddress(text); ok {
 			return mac
 		}
 	case key == "dns_nameservers" || key == "dns_search" || key == "search" || key == "addresses" || key == "address" && values["type"] == "nameserver":

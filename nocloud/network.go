@@ -52,14 +52,17 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 // flatNetwork makes a network-config from the flat form of one interface: of version 1, but where that has no word for it that
 // reaches the VM.
 func flatNetwork(found *findings, path string, network map[string]any, nics []NIC) yaml11.Map {
-	f := flat{found: found, path: path, values: network}
+	f, versionless := flat{found: found, path: path, values: network}, false
 	for _, key := range unknownKeys(network) {
-		switch key {
-		case "config", "ethernets":
+		if key == "config" || slices.Contains(deviceKeys, key) {
 			found.add(path+"."+key, "belongs to a whole network-config, which needs its version: 1 or 2 beside it")
-		default:
-			found.add(path+"."+key, "is not a key of network%s", nearest.Hint(key, flatKeys))
+			versionless = true
+			continue
 		}
+		found.add(path+"."+key, "is not a key of network%s", nearest.Hint(key, flatKeys))
+	}
+	if versionless {
+		return nil
 	}
 	name := f.text("name")
 	if name != "" && !isInterfaceName(name) {

@@ -103,6 +103,7 @@ func TestNetworkProblems(t *testing.T) {
 		{"misspelt key", "addrss: 10.0.0.1/8", "f:2:3: network.addrss: is not a key of network: did you mean address?\nf:1:1: network: needs an address, or dhcp: true"},
 		{"unknown key", "dhcp: true\nfoo: 1", "f:3:3: network.foo: is not a key of network: known are address, netmask, gateway, search, nameservers, name, mac-address, mtu, dhcp, dhcp6"},
 		{"version forgotten", "ethernets: {}\ndhcp: true", "f:2:3: network.ethernets: belongs to a whole network-config, which needs its version: 1 or 2 beside it"},
+		{"version forgotten in a wrapper", "network:\n  renderer: networkd\n  vlans: {}", "f:3:5: network.network.renderer: belongs to a whole network-config, which needs its version: 1 or 2 beside it\nf:4:5: network.network.vlans: belongs to a whole network-config, which needs its version: 1 or 2 beside it"},
 		{"nothing", "name: eth0", "f:1:1: network: needs an address, or dhcp: true"},
 		{"no netmask", "address: 10.0.0.1", "f:2:3: network.address: needs a netmask beside it, or a prefix, as in 10.0.0.1/24"},
 		{"no address in it", "address: web1", "f:2:3: network.address: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},

@@ -175,7 +175,9 @@ func TestNetworkConfig(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"version: 3\n": "1:1: version: must be 1 or 2", "config: []\n": "1:1: version: must be 1 or 2", "network: {version: '2'}\n": "1:11: network.version: must be 1 or 2", "": "must be 1 or 2",
-		"a: [": "is not YAML",
+		"a: [":                          "is not YAML",
+		"a: 1\nnetwork: {version: 2}\n": "1:1: a: can't be there beside network",
+		"version: 2\nethernets: {eth0: {routes: [{to: default, vai: 192.0.2.1}]}}\n":          "2:43: ethernets.eth0.routes.0.vai: there is no such key here: did you mean via?",
 		"network:\n  version: 2\n  ethernets:\n    eth0:\n      mtu: big\n":                   "5:7: network.ethernets.eth0.mtu: must be a whole number, not text",
 		"version: 1\nconfig:\n- type: physical\n  name: eth0\n  subnets:\n  - type: statik\n": "6:5: config.0.subnets.0.type: must be one of dhcp4",
 		"version: 1\nconfig:\n- type: vlan\n  name: eth0.7\n  vlan_id: 7\n":                   "[3:3: config.0: lacks vlan_link]",
@@ -191,6 +193,19 @@ func TestNetworkConfig(t *testing.T) {
 		"version: 1\nconfig:\n- {type: infiniband, name: ib0}\n":                                                                      "3:4: config.0.type: is taken, and yet not in",
 	} {
 		if got := s.NetworkConfig([]byte(text)); len(got) != 1 || !got[0].Warning || !strings.HasPrefix(got[0].String(), want) {
+			t.Errorf("%s: got %v, want %s", text, got, want)
+		}
+	}
+	// Of version 2 cloud-init asks netplan, where there is one: the schema lacks much of what that takes.
+	for text, want := range map[string]string{
+		"version: 2\ntunnels: {}\n": "2:1: tunnels: is not in cloud-init's schema",
+		"network:\n  version: 2\n  ethernets: {eth0: {routes: [{to: default, via: 192.0.2.1, on-link: true}]}}\n":             "3:61: network.ethernets.eth0.routes.0.on-link: is not in cloud-init's schema",
+		"version: 2\nbonds: {b: {interfaces: [], parameters: {mode: 802.3ad, mii-monitor-interval: 100, up-delay: '5ms'}}}\n": "",
+		"version: 2\nbridges: {b: {interfaces: [a], parameters: {path-cost: {a: 50}}}}\n":                                     "",
+		"version: 2\nethernets: {a: {addresses: [{192.0.2.1/24: {label: b}}]}}\n":                                             "",
+	} {
+		got := s.NetworkConfig([]byte(text))
+		if want == "" && len(got) > 0 || want != "" && (len(got) != 1 || !got[0].Warning || !strings.HasPrefix(got[0].String(), want)) {
 			t.Errorf("%s: got %v, want %s", text, got, want)
 		}
 	}

@@ -231,6 +231,17 @@ func TestNetworkProblems(t *testing.T) {
 				"f:7:37: network.ethernets.a.dhcp4-overrides.route-metric: must be a number from 0 to 4294967295\n" +
 				"f:8:49: network.ethernets.a.routes.0.on-link: must be true or false\n" +
 				"f:10:24: network.vlans.v.id: must be a number from 0 to 4094"},
+		{"version 1 misspelt keys", "version: 1\nconfig:\n- {type: physical, name: a, mac-address: '00:50:56:00:00:01', subnets: [{type: static, address: 192.0.2.5/24, gatway: 192.0.2.1, dns-search: a.example, routes: [{destination: 10.0.0.0/8, gateway: 192.0.2.1, metrik: 5}]}]}",
+			"f:4:31: network.config.0.mac-address: is not a key here: did you mean mac_address?\n" +
+				"f:4:132: network.config.0.subnets.0.dns-search: is not a key here: did you mean dns_search?\n" +
+				"f:4:113: network.config.0.subnets.0.gatway: is not a key here: did you mean gateway?\n" +
+				"f:4:210: network.config.0.subnets.0.routes.0.metrik: is not a key here: did you mean metric?"},
+		{"version 2 misspelt keys", "version: 2\nethernets: {a: {adresses: [192.0.2.5/24], match: {mac_address: x}, nameservers: {address: [192.0.2.53]}, dhcp4-overrides: {use_dns: no}, routes: [{to: default, vai: 192.0.2.1}]}}",
+			"f:3:19: network.ethernets.a.adresses: is not a key here: did you mean addresses?\n" +
+				"f:3:126: network.ethernets.a.dhcp4-overrides.use_dns: is not a key here: did you mean use-dns?\n" +
+				"f:3:53: network.ethernets.a.match.mac_address: is not a key here: did you mean macaddress?\n" +
+				"f:3:84: network.ethernets.a.nameservers.address: is not a key here: did you mean addresses?\n" +
+				"f:3:163: network.ethernets.a.routes.0.vai: is not a key here: did you mean via?"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

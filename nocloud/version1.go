@@ -44,6 +44,7 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 			continue
 		}
 		it := node{found: found, path: path, values: values}
+		it.misspelt(itemKeys)
 		kind := it.word("type", itemTypes)
 		it.needs(kind, requiredKeys[kind]...)
 		it.mappings("params")
@@ -90,6 +91,7 @@ func (n node) version1Subnets(loopback bool) {
 		types = append(slices.Clone(types), "loopback")
 	}
 	n.each("subnets", func(subnet node) {
+		subnet.misspelt(subnetKeys)
 		kind := subnet.word("type", types)
 		static := kind == "static" || kind == "static6"
 		subnet.oneText("address")
@@ -110,6 +112,7 @@ func (n node) version1Subnets(loopback bool) {
 		}
 		subnet.servers("dns_nameservers")
 		subnet.each("routes", func(route node) {
+			route.misspelt(version1RouteKeys)
 			route.needs("route", "gateway")
 			route.route(routeWords{to: []string{"destination", "network"}, via: "gateway"})
 		})

@@ -76,6 +76,7 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 
 // device checks one device of version 2.
 func (n node) device() {
+	n.misspelt(keysOfDevice)
 	n.mac("macaddress")
 	n.truth("dhcp4")
 	n.truth("dhcp6")
@@ -85,12 +86,15 @@ func (n node) device() {
 	for _, key := range []string{"dhcp4-overrides", "dhcp6-overrides"} {
 		values, _ := n.values[key].(map[string]any)
 		overrides := node{found: n.found, path: n.path + "." + key, values: values}
+		overrides.misspelt(overrideKeys)
 		overrides.truths("use-dns", "use-hostname", "use-mtu", "use-ntp", "use-routes", "send-hostname")
 		overrides.number("route-metric", math.MaxUint32)
 	}
 	match, hasMatch := n.values["match"].(map[string]any)
 	if hasMatch {
-		node{found: n.found, path: n.path + ".match", values: match}.mac("macaddress")
+		match := node{found: n.found, path: n.path + ".match", values: match}
+		match.misspelt(matchKeys)
+		match.mac("macaddress")
 	}
 	if name, ok := n.values["set-name"].(string); ok {
 		if !isInterfaceName(name) {
@@ -105,9 +109,12 @@ func (n node) device() {
 	n.version2Gateway("gateway4", true, addresses)
 	n.version2Gateway("gateway6", false, addresses)
 	if servers, ok := n.values["nameservers"].(map[string]any); ok {
-		node{found: n.found, path: n.path + ".nameservers", values: servers}.servers("addresses")
+		nameservers := node{found: n.found, path: n.path + ".nameservers", values: servers}
+		nameservers.misspelt(serverKeys)
+		nameservers.servers("addresses")
 	}
 	n.each("routes", func(route node) {
+		route.misspelt(version2RouteKeys)
 		route.route(routeWords{to: []string{"to"}, via: "via"})
 		route.truths("on-link")
 	})

@@ -198,6 +198,7 @@ func (v *vm) check(schemas *schema.Schemas, identity metadata.VM) error {
 	v.document(RuleUserData, "userdata", schemas.UserData(v.instance.UserData))
 	v.document(RuleUserData, "vendordata", schemas.UserData(v.instance.VendorData))
 	v.publicKeys()
+	v.effects()
 	v.collect()
 	if err != nil {
 		return err

@@ -70,6 +70,29 @@ func TestFindings(t *testing.T) {
 	)
 }
 
+// What cloud-init takes, and does not pass on or guesses at, is a warning.
+func TestNetworksWithoutEffect(t *testing.T) {
+	c := check.New(nil)
+	add(t, c,
+		"a.yaml", "network:\n  dhcp: true\n  search: a.example\n",
+		"b.yaml", "network: {dhcp: true, address: '2001:db8::1/64', search: a.example}\n",
+		"c.yaml", "network: {dhcp: true, nameservers: 192.0.2.53, search: a.example}\n",
+		"d.yaml", "network:\n  version: 1\n  config:\n  - {type: nameserver, address: 192.0.2.53}\n  - type: physical\n    name: eth0\n    subnets:\n"+
+			"    - {type: dhcp, dns_search: [a.example], routes: [{destination: 10.0.0.0, gateway: 192.0.2.1}]}\n  - {type: route, destination: '2001:db8::', prefix: 32, gateway: 'fe80::1'}\n",
+		"e.yaml", "network: {network: {version: 1, config: [{type: nameserver, address: 192.0.2.53}, {type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.2/24, dns_search: [a], routes: [{network: '2001:db8::', gateway: 'fe80::1'}]}]}]}}\n",
+		"f.yaml", "network: {version: 2, ethernets: {eth0: {dhcp4: true, nameservers: {search: [a.example]}}}}\n",
+	)
+	expect(t, c,
+		"a.yaml:3:3: warning: network.search: has no effect with netplan or networkd beside DHCP alone",
+		"d.yaml:4:5: warning: network.config.0: has no effect with netplan where no subnet has an address",
+		"d.yaml:8:20: warning: network.config.1.subnets.0.dns_search: has no effect with netplan in a subnet without an address",
+		"d.yaml:8:45: warning: network.config.1.subnets.0.routes: has no effect with netplan in a subnet without an address",
+		"d.yaml:8:55: warning: network.config.1.subnets.0.routes.0.destination: has no length of a prefix, and cloud-init takes /24",
+		"d.yaml:9:5: warning: network.config.2: has no effect with netplan: make it one of the routes of a subnet",
+		"e.yaml:1:187: warning: network.network.config.1.subnets.0.routes.0.network: has no length of a prefix, and cloud-init takes /64",
+	)
+}
+
 func TestDuplicates(t *testing.T) {
 	c := check.New(nil)
 	add(t, c,

@@ -361,7 +361,13 @@ func TestUserData(t *testing.T) {
 		{"cloud-config that sends mail", bad + "# MIME-Version: 1.0\n", "2:1: pakages"},
 		{"script that sends mail in German", "#!/bin/sh\necho 'MIME-Version: 1.0\nGrüße' | sendmail root\n", "3:3: is not ASCII"},
 		{"message in German", message("Content-Type: text/cloud-config; charset=utf-8\n\n#cloud-config\nfinal_message: Größe\n"), "8:18: is not ASCII"},
-		{"jinja in a message", message("Content-Type: text/cloud-config\n\n## template: jinja\n#cloud-config\nx: {{ y }}\n"), ""},
+		{"jinja in a message", message("Content-Type: text/jinja2\n\n## template: jinja\n#cloud-config\nx: {{ y }}\n"), ""},
+		{"jinja in a message without a type", message("Content-Type: text/plain\n\n## template: jinja\n#cloud-config\nx: {{ y }}\n"), ""},
+		{"jinja in a message, as cloud-config", message("Content-Type: text/cloud-config\n\n## template: jinja\n#cloud-config\nx: {{ y }}\n"), "7:1: is a template, which cloud-init fills in only"},
+		{"message without an end", strings.TrimSuffix(message("Content-Type: text/cloud-config\n\n"+bad), "--b--\n"), "[8:1: pakages: there is no such key here: did you mean packages? is a MIME message that ends within a part"},
+		{"message with bytes", message("Content-Type: application/octet-stream\n\n" + bad), "part 1 is of a type that cloud-init knows nothing of"},
+		{"message with a script for each boot", message("Content-Type: text/x-shellscript-per-boot\n\n#!/bin/sh\n"), ""},
+		{"message, gunzip", message("Content-Type: application/x-gunzip\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString(gzipped(t, bad))), "(line 2, column 1 of part 1)"},
 	} {
 		got := s.UserData([]byte(c.data))
 		if (len(got) == 0) != (c.want == "") || !strings.Contains(fmt.Sprint(got), c.want) {

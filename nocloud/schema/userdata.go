@@ -31,7 +31,7 @@ const (
 // starts are how cloud-init tells what user-data is (cloudinit/handlers/__init__.py), the longer first.
 func starts() []struct{ prefix, kind string } {
 	return []struct{ prefix, kind string }{
-		{"#cloud-config-archive", "text/cloud-config-archive"},
+		{"#cloud-config-archive", archiveType},
 		{"#cloud-config-jsonp", "text/cloud-config-jsonp"},
 		{"#cloud-config", cloudConfigType},
 		{"#cloud-boothook", "text/cloud-boothook"},
@@ -44,9 +44,12 @@ func starts() []struct{ prefix, kind string } {
 	}
 }
 
-const cloudConfigType = "text/cloud-config"
+const (
+	cloudConfigType = "text/cloud-config"
+	archiveType     = "text/cloud-config-archive"
+)
 
-// UserData validates user-data or vendor-data of any kind: each cloud-config in it, be it in a MIME message or
+// UserData validates user-data or vendor-data of any kind: each cloud-config in it, be it in a MIME message, an archive or
 // compressed. What is a template for cloud-init's jinja can't be validated before it is filled in, and is passed over, as are scripts
 // and all that is not cloud-config. s may be nil: then only the form is looked at.
 func (s *Schemas) UserData(data []byte) []Problem {
@@ -120,6 +123,8 @@ func (w *walker) text(data []byte, kind string, before int, part string) {
 		w.add(before, part, Problem{Text: part + " is of a type that cloud-init knows nothing of: it passes over it, unless a part-handler is there for it", Warning: true})
 	case kind == "" && len(bytes.TrimSpace(data)) > 0:
 		w.add(before, part, Problem{Line: 1, Column: 1, Text: "is of no kind that cloud-init knows: its first line is #cloud-config, or #! with a program, or another of cloud-init's signs" + almost(data)})
+	case kind == archiveType && found == archiveType:
+		w.archive(data, before, part)
 	case kind == cloudConfigType && found == "text/jinja2":
 		w.add(before, part, Problem{Line: 1, Column: 1, Text: "is a template, which cloud-init fills in only if the part is of the type text/jinja2"})
 	case kind == cloudConfigType && w.schemas != nil:

@@ -31,6 +31,9 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 	if _, ok := network["version"]; ok {
 		checkNetworkConfig(found, path, network)
 		config = yaml11.Map{{Key: "version", Value: network["version"]}}
+		if version, _ := integer(network["version"]); version == 2 && network["ethernets"] == nil { // which cloud-init looks into, for networkd
+			config = append(config, yaml11.Pair{Key: "ethernets", Value: yaml11.Map{}})
+		}
 		for _, key := range slices.Sorted(maps.Keys(network)) {
 			if key != "version" && network[key] != nil {
 				config = append(config, yaml11.Pair{Key: key, Value: portable(complete(key, network[key]))})

@@ -316,7 +316,7 @@ config:
 - {type: route, destination: 10.1.0.0/16, gateway: 192.0.2.8}
 `
 	var written, given [][]byte
-	for _, network := range []string{version1, version2, "version: 1\nconfig: disabled\n", "version: 2\nfuture-devices: {a: 1}\n", "network:\n  " + strings.ReplaceAll(strings.TrimSpace(version2), "\n", "\n  ")} {
+	for _, network := range []string{version1, version2, "version: 1\nconfig: disabled\n", "version: 2\nethernets: {}\nfuture-devices: {a: 1}\n", "network:\n  " + strings.ReplaceAll(strings.TrimSpace(version2), "\n", "\n  ")} {
 		got, err := render(t, network)
 		if err != nil {
 			t.Errorf("%s\n%v", network, err)

@@ -80,7 +80,8 @@ func TestNetworksWithoutEffect(t *testing.T) {
 		"d.yaml", "network:\n  version: 1\n  config:\n  - {type: nameserver, address: 192.0.2.53}\n  - type: physical\n    name: eth0\n    subnets:\n"+
 			"    - {type: dhcp, dns_search: [a.example], routes: [{destination: 10.0.0.0, gateway: 192.0.2.1}]}\n  - {type: route, destination: '2001:db8::', prefix: 32, gateway: 'fe80::1'}\n",
 		"e.yaml", "network: {network: {version: 1, config: [{type: nameserver, address: 192.0.2.53}, {type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.2/24, dns_search: [a], routes: [{network: '2001:db8::', gateway: 'fe80::1'}]}]}]}}\n",
-		"f.yaml", "network: {version: 2, ethernets: {eth0: {dhcp4: true, nameservers: {search: [a.example]}}}}\n",
+		"f.yaml", "network: {version: 2, ethernets: {eth0: {match: {name: eth0}, dhcp4: true}, lan: {match: {macaddress: '00:50:56:00:00:01', driver: vmxnet3}}}}\n",
+		"g.yaml", "network:\n  version: 2\n  ethernets: {lan: {match: {name: 'en*'}, addresses: [192.0.2.3/24, {192.0.2.4/24: {label: x}}]}}\n",
 	)
 	expect(t, c,
 		"a.yaml:3:3: warning: network.search: has no effect with netplan or networkd beside DHCP alone",
@@ -90,6 +91,8 @@ func TestNetworksWithoutEffect(t *testing.T) {
 		"d.yaml:8:55: warning: network.config.1.subnets.0.routes.0.destination: has no length of a prefix, and cloud-init takes /24",
 		"d.yaml:9:5: warning: network.config.2: has no effect with netplan: make it one of the routes of a subnet",
 		"e.yaml:1:187: warning: network.network.config.1.subnets.0.routes.0.network: has no length of a prefix, and cloud-init takes /64",
+		"g.yaml:3:21: warning: network.ethernets.lan.match: has no macaddress",
+		"g.yaml:3:69: warning: network.ethernets.lan.addresses.1: has options, which only netplan knows",
 	)
 }
 
@@ -110,13 +113,15 @@ func TestDuplicates(t *testing.T) {
 		"b.yaml:1:28: warning: metadata.hostname: the hostname web is also that of a.yaml:1:28",
 		"b.yaml:5:34: error: network.config.0.mac_address: the MAC address 00:50:56:aa:bb:cc is also that of a.yaml:2:",
 		"b.yaml:5:93: error: network.config.0.subnets.0.address: the address 2001:db8::1 is also that of a.yaml:2:11",
+		"c.yaml:4:35: warning: network.ethernets.a.addresses.1: has options",
 		"c.yaml:4:35: error: network.ethernets.a.addresses.1: the address 2001:db8::1 is also that of a.yaml:2:11",
 		"c.yaml:4:128: error: network.ethernets.a.match.macaddress",
+		"d2.yaml:1:72: warning: network.ethernets.l.match: has no macaddress",
 		"f.yaml:2:3: error: network.address: the address 2001:db8::5 is also that of e.yaml:1:49",
 		"f.yaml:3:3: error: network.mac-address: the MAC address 00:50:56:aa:bb:dd is also that of e.yaml:1:68",
 	)
-	if errors, warnings := check.Count(c.Findings()); errors != 7 || warnings != 1 {
-		t.Errorf("%d errors and %d warnings, want 7 and 1", errors, warnings)
+	if errors, warnings := check.Count(c.Findings()); errors != 7 || warnings != 3 {
+		t.Errorf("%d errors and %d warnings, want 7 and 3", errors, warnings)
 	}
 }
 

@@ -19,6 +19,29 @@ func (v *vm) effects() {
 		}
 	case 1, int64(1):
 		v.effectsVersionOne(path+".config", network["config"])
+	case 2, int64(2):
+		v.effectsVersionTwo(path, network)
+	}
+}
+
+// effectsVersionTwo warns of what cloud-init leaves to netplan in the kinds of devices that it knows itself.
+func (v *vm) effectsVersionTwo(path string, network map[string]any) {
+	for _, kind := range []string{"ethernets", "bonds", "bridges", "vlans"} {
+		devices, _ := network[kind].(map[string]any)
+		for name, element := range devices {
+			device, _ := element.(map[string]any)
+			place := path + "." + kind + "." + name
+			match, _ := device["match"].(map[string]any)
+			if len(match) > 0 && match["macaddress"] == nil && match["name"] != name {
+				v.warnNetwork(place+".match", "has no macaddress, and only netplan finds a card by anything else: where there is no netplan, that needs to be named "+name)
+			}
+			addresses, _ := device["addresses"].([]any)
+			for i, address := range addresses {
+				if _, hasOptions := address.(map[string]any); hasOptions {
+					v.warnNetwork(place+".addresses."+strconv.Itoa(i), "has options, which only netplan knows: where there is no netplan, cloud-init fails")
+				}
+			}
+		}
 	}
 }
 

@@ -138,6 +138,9 @@ func (n node) servers(key string) {
 	checkNameservers(n.found, textList(n.found, n.path+"."+key, n.values[key]))
 }
 
+// texts reports what is neither a text nor a list of texts.
+func (n node) texts(key string) { textList(n.found, n.path+"."+key, n.values[key]) }
+
 // each calls visit for the mappings of a list.
 func (n node) each(key string, visit func(node)) {
 	list, ok := n.values[key].([]any)

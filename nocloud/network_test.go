@@ -198,7 +198,7 @@ func TestNetworkProblems(t *testing.T) {
 			"f:4:47: network.config.0.params: must be a mapping: keys with their values\nf:4:27: network.config.0.bond_interfaces: must be a list"},
 		{"version 2 forms", "version: 2\nbonds: {a: {match: x, nameservers: [192.0.2.53], dhcp4-overrides: true, interfaces: b}}",
 			"f:3:15: network.bonds.a.match: must be a mapping: keys with their values\nf:3:25: network.bonds.a.nameservers: must be a mapping: keys with their values\n" +
-				"f:3:52: network.bonds.a.dhcp4-overrides: must be a mapping: keys with their values\nf:3:75: network.bonds.a.interfaces: must be a list"},
+				"f:3:52: network.bonds.a.dhcp4-overrides: must be a mapping: keys with their values\nf:3:75: network.bonds.a.interfaces: must be a list\nf:3:15: network.bonds.a.match: is a key of ethernets alone"},
 		{"version 2 VLAN", "version: 2\nvlans: {a: {link: a}}", "f:3:11: network.vlans.a.id: is missing, and a VLAN is nothing without it"},
 		{"version 2 route to nowhere", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "f:3:28: network.ethernets.a.routes.0.to: is missing, and a route is nothing without it"},
 		{"version 2 route's prefix", "version: 2\nethernets: {a: {routes: [{to: 192.0.2.0/33, via: 192.0.2.1}]}}", "f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24"},
@@ -242,6 +242,12 @@ func TestNetworkProblems(t *testing.T) {
 				"f:3:53: network.ethernets.a.match.mac_address: is not a key here: did you mean macaddress?\n" +
 				"f:3:84: network.ethernets.a.nameservers.address: is not a key here: did you mean addresses?\n" +
 				"f:3:163: network.ethernets.a.routes.0.vai: is not a key here: did you mean via?"},
+		{"version 1 search domains", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, dns_search: true}]}\n- {type: nameserver, address: 192.0.2.53, search: [5]}",
+			"f:4:54: network.config.0.subnets.0.dns_search: must be text or a list of texts\nf:5:54: network.config.1.search.0: must be text, and not empty"},
+		{"version 2 search domains and names", "version: 2\nethernets: {a: {match: {name: x}, set-name: [b], nameservers: {search: {a: b}}}}\nvlans: {v: {id: 5, link: a, wakeonlan: true}}",
+			"f:3:37: network.ethernets.a.set-name: is not a name for a network interface: up to 15 characters, without blanks, /, : and %\n" +
+				"f:3:66: network.ethernets.a.nameservers.search: must be text or a list of texts\n" +
+				"f:4:31: network.vlans.v.wakeonlan: is a key of ethernets alone"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

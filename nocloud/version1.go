@@ -55,6 +55,7 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 			it.route(routeWords{to: []string{"destination"}, via: "gateway"})
 		case "nameserver":
 			it.servers("address")
+			it.texts("search")
 		default:
 			it.link("mac_address", names)
 			it.version1Subnets(kind == "loopback")
@@ -111,6 +112,7 @@ func (n node) version1Subnets(loopback bool) {
 			f.gateways(addresses)
 		}
 		subnet.servers("dns_nameservers")
+		subnet.texts("dns_search")
 		subnet.each("routes", func(route node) {
 			route.misspelt(version1RouteKeys)
 			route.needs("route", "gateway")

@@ -59,6 +59,9 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 				device.needs("VLAN", "id", "link")
 				device.number("id", maxVLAN)
 			}
+			if key == "bonds" || key == "bridges" || key == "vlans" {
+				device.without("match", "set-name", "wakeonlan")
+			}
 			references = append(references, device)
 		}
 	}
@@ -96,8 +99,8 @@ func (n node) device() {
 		match.misspelt(matchKeys)
 		match.mac("macaddress")
 	}
-	if name, ok := n.values["set-name"].(string); ok {
-		if !isInterfaceName(name) {
+	if value := n.values["set-name"]; value != nil {
+		if name, ok := value.(string); !ok || !isInterfaceName(name) {
 			n.add("set-name", "%s", nameProblem)
 		}
 		if !hasMatch {
@@ -112,12 +115,22 @@ func (n node) device() {
 		nameservers := node{found: n.found, path: n.path + ".nameservers", values: servers}
 		nameservers.misspelt(serverKeys)
 		nameservers.servers("addresses")
+		nameservers.texts("search")
 	}
 	n.each("routes", func(route node) {
 		route.misspelt(version2RouteKeys)
 		route.route(routeWords{to: []string{"to"}, via: "via"})
 		route.truths("on-link")
 	})
+}
+
+// without reports keys that only a card can have.
+func (n node) without(keys ...string) {
+	for _, key := range keys {
+		if n.values[key] != nil {
+			n.add(key, "is a key of ethernets alone")
+		}
+	}
 }
 
 // version2Addresses returns the addresses that are right, and whether one of them is IPv6.

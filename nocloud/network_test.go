@@ -241,13 +241,19 @@ func TestNetworkProblems(t *testing.T) {
 				"f:3:126: network.ethernets.a.dhcp4-overrides.use_dns: is not a key here: did you mean use-dns?\n" +
 				"f:3:53: network.ethernets.a.match.mac_address: is not a key here: did you mean macaddress?\n" +
 				"f:3:84: network.ethernets.a.nameservers.address: is not a key here: did you mean addresses?\n" +
-				"f:3:163: network.ethernets.a.routes.0.vai: is not a key here: did you mean via?"},
+				"f:3:163: network.ethernets.a.routes.0.vai: is not a key here: did you mean via?\n" +
+				"f:3:149: network.ethernets.a.routes.0.via: is missing: a default route needs it, or has 0.0.0.0/0 or ::/0 in place of default"},
 		{"version 1 search domains", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, dns_search: true}]}\n- {type: nameserver, address: 192.0.2.53, search: [5]}",
 			"f:4:54: network.config.0.subnets.0.dns_search: must be text or a list of texts\nf:5:54: network.config.1.search.0: must be text, and not empty"},
 		{"version 2 search domains and names", "version: 2\nethernets: {a: {match: {name: x}, set-name: [b], nameservers: {search: {a: b}}}}\nvlans: {v: {id: 5, link: a, wakeonlan: true}}",
 			"f:3:37: network.ethernets.a.set-name: is not a name for a network interface: up to 15 characters, without blanks, /, : and %\n" +
 				"f:3:66: network.ethernets.a.nameservers.search: must be text or a list of texts\n" +
 				"f:4:31: network.vlans.v.wakeonlan: is a key of ethernets alone"},
+		{"version 2 overrides of two kinds", "version: 2\nethernets: {a: {dhcp4: true, dhcp6: true, dhcp4-overrides: {use-dns: no, use-ntp: yes, route-metric: '5'}, dhcp6-overrides: {use-domains: route, route-metric: 5}}}",
+			"f:3:63: network.ethernets.a.dhcp4-overrides.use-dns: has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value\n" +
+				"f:3:128: network.ethernets.a.dhcp6-overrides.use-domains: has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value"},
+		{"version 2 default route without a router", "version: 2\nethernets: {a: {routes: [{to: default}]}}",
+			"f:3:28: network.ethernets.a.routes.0.via: is missing: a default route needs it, or has 0.0.0.0/0 or ::/0 in place of default"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -322,7 +328,8 @@ config:
 - {type: route, destination: 10.1.0.0/16, gateway: 192.0.2.8}
 `
 	var written, given [][]byte
-	for _, network := range []string{version1, version2, "version: 1\nconfig: disabled\n", "version: 2\nethernets: {}\nfuture-devices: {a: 1}\n", "network:\n  " + strings.ReplaceAll(strings.TrimSpace(version2), "\n", "\n  ")} {
+	for _, network := range []string{version1, version2, "version: 1\nconfig: disabled\n",
+		"version: 2\nrenderer: NetworkManager\nethernets: {a: {dhcp4: true, dhcp6: true, dhcp4-overrides: {use-dns: false}}}\n", "version: 2\nethernets: {}\nfuture-devices: {a: 1}\n", "network:\n  " + strings.ReplaceAll(strings.TrimSpace(version2), "\n", "\n  ")} {
 		got, err := render(t, network)
 		if err != nil {
 			t.Errorf("%s\n%v", network, err)

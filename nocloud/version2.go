@@ -52,6 +52,9 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 			names[name] = true
 			device := node{found: found, path: path, values: values}
 			device.device()
+			if network["renderer"] != networkManager && values["renderer"] != networkManager {
+				device.sameOverrides()
+			}
 			switch key {
 			case "bridges":
 				device.bridgeVersion2()
@@ -121,7 +124,47 @@ func (n node) device() {
 		route.misspelt(version2RouteKeys)
 		route.route(routeWords{to: []string{"to"}, via: "via"})
 		route.truths("on-link")
+		if route.values["to"] == "default" && route.values["via"] == nil {
+			route.add("via", "is missing: a default route needs it, or has 0.0.0.0/0 or ::/0 in place of default")
+		}
 	})
+}
+
+// networkManager is the word for a renderer of netplan's that is not networkd.
+const networkManager = "NetworkManager"
+
+// sameOverrides reports what is different for the two kinds of DHCP, of which networkd has one value: netplan gives up the whole
+// network.
+func (n node) sameOverrides() {
+	if n.values["dhcp4"] != true || n.values["dhcp6"] != true {
+		return
+	}
+	v4, _ := n.values["dhcp4-overrides"].(map[string]any)
+	v6, _ := n.values["dhcp6-overrides"].(map[string]any)
+	for _, key := range overrideKeys {
+		if overrideValue(key, v4[key]) == overrideValue(key, v6[key]) {
+			continue
+		}
+		path := "dhcp4-overrides." + key
+		if v4[key] == nil {
+			path = "dhcp6-overrides." + key
+		}
+		n.add(path, "has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value")
+	}
+}
+
+// overrideValue returns a value as a text that is the same for all its spellings.
+func overrideValue(key string, value any) string {
+	is, ok := truthValue(value)
+	switch {
+	case key == "hostname" || key == "route-metric":
+		return maskText(value)
+	case value == nil && key != "use-domains":
+		return "true"
+	case ok:
+		return strconv.FormatBool(is)
+	}
+	return maskText(value)
 }
 
 // without reports keys that only a card can have.

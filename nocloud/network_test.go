@@ -62,7 +62,7 @@ func TestPortableParameters(t *testing.T) {
 		{version1, "bond_mode: '1', bond-lacp-rate: 1", "bond-lacp-rate: fast\n    bond_mode: active-backup"},
 		{version1, "bond-mode: balance-tlb, bond-miimon: 100", "bond-miimon: 100\n    bond-mode: balance-tlb"},
 		{version2, "mode: 0, lacp-rate: 0", "lacp-rate: slow\n      mode: balance-rr"},
-		{version2, "mode: 7", "mode: 7"},
+		{version2, "mode: active-backup, primary: a, arp-ip-targets: [192.0.2.1]", "mode: active-backup\n      primary: a"},
 	} {
 		got, err := render(t, fmt.Sprintf(tc.form, tc.params))
 		if err != nil || !strings.Contains(got, tc.want) {
@@ -254,6 +254,17 @@ func TestNetworkProblems(t *testing.T) {
 				"f:3:128: network.ethernets.a.dhcp6-overrides.use-domains: has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value"},
 		{"version 2 default route without a router", "version: 2\nethernets: {a: {routes: [{to: default}]}}",
 			"f:3:28: network.ethernets.a.routes.0.via: is missing: a default route needs it, or has 0.0.0.0/0 or ::/0 in place of default"},
+		{"version 1 parameters", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets: [{type: dhcp, mtu: [5], control: 5}]\n- type: bond\n  name: b\n  bond_interfaces: [a]\n  params: {bond-mode: 802.1ad, bond_miimon: [100], bond-lacp-rate: 5, bond-primary: none}",
+			"f:6:28: network.config.0.subnets.0.mtu: must be a number from 0 to 65535\n" +
+				"f:6:38: network.config.0.subnets.0.control: must be text: one of auto, manual, hotplug\n" +
+				"f:10:54: network.config.1.params.bond-lacp-rate: must be slow or fast\n" +
+				"f:10:14: network.config.1.params.bond-mode: is no mode of a bond: did you mean 802.3ad?\n" +
+				"f:10:73: network.config.1.params.bond-primary: is none of the interfaces here: known are a, b\n" +
+				"f:10:34: network.config.1.params.bond_miimon: must be one value"},
+		{"version 2 parameters", "version: 2\nethernets: {a: }\nbonds: {b: {interfaces: [a], parameters: {mode: 7, primary: c}}}\nbridges: {r: {interfaces: [b], parameters: {priority: [5]}}}",
+			"f:4:45: network.bonds.b.parameters.mode: is no mode of a bond: known are balance-rr, active-backup, balance-xor, broadcast, 802.3ad, balance-tlb, balance-alb\n" +
+				"f:4:54: network.bonds.b.parameters.primary: is none of the interfaces here: known are a, b, r\n" +
+				"f:5:47: network.bridges.r.parameters.priority: must be one value"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

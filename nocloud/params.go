@@ -2,8 +2,11 @@ package nocloud
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
+
+	"vmw-cloudinit-metadata/internal/nearest"
 )
 
 // maxVLAN is the greatest number of a VLAN (IEEE 802.1Q).
@@ -61,6 +64,41 @@ func (n node) bridgeVersion2() {
 	parameters := node{found: n.found, path: n.path + ".parameters", values: values}
 	parameters.stp("stp")
 	parameters.mappings("path-cost", "port-priority")
+}
+
+// listParameters are those of a bond or a bridge that may have more than one value.
+var listParameters = []string{"arp-ip-target", "arp-ip-targets", "pathcost", "portprio", "waitport", "path-cost", "port-priority", "ports", "hw"}
+
+// switchModes are modes of a bond of Open vSwitch.
+var switchModes = []string{"balance-slb", "balance-tcp"}
+
+// params checks the parameters of a bond or a bridge, in either version: that they have one value each, and words that netplan knows.
+// names are those of all interfaces.
+func (n node) params(names map[string]bool) {
+	for _, at := range []string{"params", "parameters"} {
+		values, _ := n.values[at].(map[string]any)
+		params := node{found: n.found, path: n.path + "." + at, values: values}
+		for _, key := range slices.Sorted(maps.Keys(values)) {
+			name := strings.TrimPrefix(strings.TrimPrefix(strings.ReplaceAll(key, "_", "-"), "bond-"), "bridge-")
+			word, _ := portableParameter(key, values[key]).(string)
+			switch values[key].(type) {
+			case []any, map[string]any:
+				if !slices.Contains(listParameters, name) {
+					params.add(key, "must be one value")
+					continue
+				}
+			}
+			switch {
+			case values[key] == nil:
+			case name == "mode" && !slices.Contains(bondModes, word) && !slices.Contains(switchModes, word):
+				params.add(key, "is no mode of a bond%s", nearest.Hint(word, bondModes))
+			case name == "lacp-rate" && word != "slow" && word != "fast":
+				params.add(key, "must be slow or fast")
+			case name == "primary":
+				params.refersTo(key, names)
+			}
+		}
+	}
 }
 
 // stp checks whether a bridge is to look for loops.

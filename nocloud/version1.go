@@ -12,6 +12,7 @@ var (
 	itemTypes   = []string{"physical", "bond", "bridge", "vlan", "infiniband", "loopback", "nameserver", "route"}
 	subnetTypes = []string{"dhcp", "dhcp4", "dhcp6", "static", "static6", "manual",
 		"ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless", "ipv6_slaac"}
+	subnetControls = []string{"auto", "manual", "hotplug"}
 )
 
 // requiredKeys are those without which cloud-init passes over an item of that type, or gives up the whole network.
@@ -74,6 +75,9 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		for _, key := range []string{"bond_interfaces", "bridge_interfaces"} {
 			it.consistsOf(key, names, members)
 		}
+		if kind := it.values["type"]; kind == "bond" || kind == "bridge" {
+			it.params(names)
+		}
 	}
 }
 
@@ -113,6 +117,10 @@ func (n node) version1Subnets(loopback bool) {
 		}
 		subnet.servers("dns_nameservers")
 		subnet.texts("dns_search")
+		subnet.number("mtu", maxMTU)
+		if value := subnet.values["control"]; value != nil {
+			subnet.word("control", subnetControls)
+		}
 		subnet.each("routes", func(route node) {
 			route.misspelt(version1RouteKeys)
 			route.needs("route", "gateway")

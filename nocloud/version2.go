@@ -73,6 +73,9 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 	}
 	members := map[string]string{}
 	for _, device := range references {
+		if strings.HasPrefix(device.path, path+".bonds.") || strings.HasPrefix(device.path, path+".bridges.") {
+			device.params(names)
+		}
 		if strings.HasPrefix(device.path, path+".vlans.") {
 			device.refersTo("link", names)
 		}

@@ -161,6 +161,7 @@ func TestCloudInitTakesNetworkConfigs(t *testing.T) {
 		{"a bridge's parameters in version 2", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24]}}\nbridges: {br0: {interfaces: [eth0], parameters: {stp: 'no', path-cost: {eth0: 50}}}}", []string{"192.0.2.5/24"}, nil, ""},
 		{"a device without keys", "version: 2\nbonds:\nethernets: {eth0: {addresses: [192.0.2.5/24]}, eth1: }", []string{"192.0.2.5/24"}, nil, ""},
 		{"a bridge without interfaces", "version: 2\nbridges: {br0: {dhcp4: true}}\nethernets: {eth0: {addresses: [192.0.2.5/24]}}", []string{"192.0.2.5/24"}, nil, ""},
+		{"a bridge of a card with a name", "version: 2\nethernets: {lan: {match: {macaddress: '00:50:56:ab:cd:ef'}, set-name: eth0, addresses: [192.0.2.5/24]}}\nbridges: {br0: {interfaces: [lan]}}", []string{"192.0.2.5/24"}, nil, ""},
 		{"no cards", "version: 2\nbridges: {br0: {interfaces: []}}", nil, nil, ""},
 		{"cards without a value", "version: 2\nethernets:\nbridges: {br0: {interfaces: []}}", nil, nil, ""},
 		{"keys without values", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: , match: , mtu: , nameservers: , dhcp4-overrides: , dhcp4: }}", []string{"192.0.2.5/24"}, nil, ""},

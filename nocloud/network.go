@@ -30,8 +30,12 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 	var config yaml11.Map
 	if _, ok := network["version"]; ok {
 		checkNetworkConfig(found, path, network)
+		version, _ := integer(network["version"])
+		if version == 2 && len(found.errs) == 0 {
+			network = byName(network)
+		}
 		config = yaml11.Map{{Key: "version", Value: network["version"]}}
-		if version, _ := integer(network["version"]); version == 2 && network["ethernets"] == nil { // which cloud-init looks into, for networkd
+		if version == 2 && network["ethernets"] == nil { // which cloud-init looks into, for networkd
 			config = append(config, yaml11.Pair{Key: "ethernets", Value: yaml11.Map{}})
 		}
 		for _, key := range slices.Sorted(maps.Keys(network)) {

@@ -71,6 +71,24 @@ func TestPortableParameters(t *testing.T) {
 	}
 }
 
+// Where there is no netplan, cloud-init looks for what a bond is made of by the name of its key.
+func TestNamesOfCards(t *testing.T) {
+	const cards = "version: 2\nethernets:\n  a: {match: {macaddress: '00:50:56:00:00:01'}, set-name: lan0}\n  b: {match: {macaddress: '00:50:56:00:00:02'}, set-name: %s}\n"
+	for _, tc := range []struct{ second, rest, want string }{
+		{"lan1", "bonds: {c: {interfaces: [a, b], parameters: {primary: a}}}", "bonds:\n  c:\n    interfaces:\n    - lan0\n    - lan1\n    parameters:\n      primary: lan0\nethernets:\n  lan0:\n"},
+		{"lan1", "bridges: {c: {interfaces: [a, b], parameters: {path-cost: {a: 5}}}}", "interfaces:\n    - lan0\n    - lan1\n    parameters:\n      path-cost:\n        lan0: 5\n"},
+		{"lan1", "vlans: {c: {id: 7, link: b}}", "ethernets:\n  a:\n    match:\n      macaddress: \"00:50:56:00:00:01\"\n    set-name: lan0\n  lan1:\n"},
+		{"lan0", "vlans: {c: {id: 7, link: b}}", "ethernets:\n  a:\n    match:\n      macaddress: \"00:50:56:00:00:01\"\n    set-name: lan0\n  lan0:\n"},
+		{"a", "vlans: {c: {id: 7, link: b}}", "link: b\n"},
+		{"lan1", "", "ethernets:\n  a:\n"},
+	} {
+		got, err := render(t, fmt.Sprintf(cards, tc.second)+tc.rest)
+		if err != nil || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: got (%v)\n%s\nwant in it\n%s", tc.rest, err, got, tc.want)
+		}
+	}
+}
+
 func TestInfiniBandAddresses(t *testing.T) {
 	const given, want = "A0-00-02-20-FE-80-00-00-00-00-00-00-00-02-C9-03-00-00-00-01", "a0:00:02:20:fe:80:00:00:00:00:00:00:00:02:c9:03:00:00:00:01"
 	for _, network := range []string{
@@ -294,7 +312,7 @@ ethernets:
   lo: {addresses: [127.0.0.1/8, '::1/128', 192.0.2.10/32]}
   any: {match: {name: lo}, addresses: [127.0.0.2/8]}
 vlans:
-  vlan7: {id: 7, link: lan}
+  vlan7: {id: 7, link: any}
 `
 
 // A driver in Go writes numbers as Go has them.

@@ -81,6 +81,7 @@ func TestNetworksWithoutEffect(t *testing.T) {
 			"    - {type: dhcp, dns_search: [a.example], routes: [{destination: 10.0.0.0, gateway: 192.0.2.1}]}\n  - {type: route, destination: '2001:db8::', prefix: 32, gateway: 'fe80::1'}\n",
 		"e.yaml", "network: {network: {version: 1, config: [{type: nameserver, address: 192.0.2.53}, {type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.2/24, dns_search: [a], routes: [{network: '2001:db8::', gateway: 'fe80::1'}]}]}]}}\n",
 		"f.yaml", "network: {version: 2, ethernets: {eth0: {match: {name: eth0}, dhcp4: true}, lan: {match: {macaddress: '00:50:56:00:00:01', driver: vmxnet3}}}}\n",
+		"h.yaml", "network: {version: 1, config: [{type: physical, name: eth0}, {type: bond, name: b, bond_interfaces: [eth0], params: {bond-mode: 1, bond-arp-ip-target: 192.0.2.1}}]}\n",
 		"g.yaml", "network:\n  version: 2\n  ethernets: {lan: {match: {name: 'en*'}, addresses: [192.0.2.3/24, {192.0.2.4/24: {label: x}}]}}\n",
 	)
 	expect(t, c,
@@ -93,6 +94,7 @@ func TestNetworksWithoutEffect(t *testing.T) {
 		"e.yaml:1:187: warning: network.network.config.1.subnets.0.routes.0.network: has no length of a prefix, and cloud-init takes /64",
 		"g.yaml:3:21: warning: network.ethernets.lan.match: has no macaddress",
 		"g.yaml:3:69: warning: network.ethernets.lan.addresses.1: has options, which only netplan knows",
+		"h.yaml:1:132: warning: network.config.1.params.bond-arp-ip-target: makes netplan give up",
 	)
 }
 

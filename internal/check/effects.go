@@ -63,6 +63,12 @@ func (v *vm) effectsVersionOne(path string, config any) {
 				servers = append(servers, place)
 			}
 		}
+		params, _ := item["params"].(map[string]any)
+		for _, key := range []string{"bond-arp-ip-target", "bond_arp_ip_target"} {
+			if params[key] != nil {
+				v.warnNetwork(place+".params."+key, "makes netplan give up the whole network, for cloud-init calls it by another name there: version 2 has arp-ip-targets for netplan")
+			}
+		}
 		subnets, _ := item["subnets"].([]any)
 		for j, element := range subnets {
 			subnet, _ := element.(map[string]any)

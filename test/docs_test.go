@@ -239,6 +239,19 @@ func TestWordsOfTheDocuments(t *testing.T) {
 			}
 		}
 	}
+	logs := regexp.MustCompile(`(?:log|logger)\.(?:Info|Warn|Error)\("([^"]+)"|quiet\.log\([^,]+, [^,]+, [^,]+, "([^"]+)"`).FindAllStringSubmatch(server, -1)
+	for _, match := range logs {
+		message := match[1] + match[2]
+		if !slices.ContainsFunc(firstCells(operations, "## The log"), func(line string) bool {
+			start, _, _ := strings.Cut(line, "…")
+			return strings.HasPrefix(message, start)
+		}) {
+			t.Errorf("docs/operations.md says nothing of the log's line %q", message)
+		}
+	}
+	if len(logs) < 25 {
+		t.Errorf("only %d log lines are found in the source", len(logs))
+	}
 	for _, counter := range firstCells(operations, "## Counters") {
 		if !strings.Contains(server, `{"`+counter+`", &s.`) {
 			t.Errorf("docs/operations.md: there is no counter %q", counter)

@@ -119,7 +119,7 @@ func TestBadConfig(t *testing.T) {
 		want   string
 	}{
 		{Config{}, `one of the options "url" and "nocloud" is required`},
-		{Config{URL: "http://a/", NoCloud: "http://a/"}, "one of the options"},
+		{Config{URL: "http://a/", NoCloud: "http://a/"}, `the options "url" and "nocloud" exclude each other`},
 		{Config{URL: "ftp://a/"}, "option url: must be an http:// or https:// URL"},
 		{Config{URL: "/a"}, "must be an http:// or https:// URL"},
 		{Config{URL: "http://a\x00/"}, "is not a URL"},

@@ -305,3 +305,17 @@ func firstCells(document, heading string) (cells []string) {
 	}
 	return cells
 }
+
+// TestArchitectureNamesAllPackages looks for each internal package in the table of packages.
+func TestArchitectureNamesAllPackages(t *testing.T) {
+	page := read(t, "docs/architecture.md")
+	folders, err := filepath.Glob("../internal/*")
+	if err != nil || len(folders) < 15 {
+		t.Fatalf("only %d folders: %v", len(folders), err)
+	}
+	for _, folder := range folders {
+		if name := strings.TrimPrefix(folder, "../"); !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/architecture.md says nothing of %s", name)
+		}
+	}
+}

@@ -90,6 +90,9 @@ func (f *checkFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if checker.Checked() == 0 {
+		fmt.Fprintln(stderr, "the driver holds no VM's data, so nothing was checked: is it the right place?")
+	}
 	findings := checker.Findings()
 	switch f.output.value {
 	case "json":

@@ -165,7 +165,7 @@ func (s *simulation) explain(err error) error {
 		advice = "Is there a server, and does it expect TLS where this end has none, or the other way round?"
 	case isAnswerInClear(err):
 		advice = "It does not speak TLS there: leave out --tls, or telnets://, or give the server a certificate."
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, errConnectionReset), errors.Is(err, errBrokenPipe):
 		advice = "The server's log says why; it may have a limit, or a rule on who may connect."
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errConnectionRefused):
 		advice = "Does the server run, and listen there?"

@@ -182,6 +182,8 @@ func maskText(value any) string {
 func (n node) link(macKey string, names map[string]bool) {
 	name, ok := n.values["name"].(string)
 	switch {
+	case n.values["name"] == nil:
+		n.add("name", "is missing: the name of the network interface, such as eth0")
 	case !ok || !isInterfaceName(name):
 		n.add("name", "%s", nameProblem)
 	case names[name]:

@@ -23,7 +23,9 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 	for _, key := range slices.Sorted(maps.Keys(network)) {
 		at := slices.Index(deviceKeys, key)
 		if at < 0 {
-			if meant, _ := nearest.Word(key, deviceKeys); meant != "" {
+			if _, list := network[key].([]any); list && key == "config" {
+				found.add(path+"."+key, "is a list of version 1, of which version 2 takes nothing: write version: 1")
+			} else if meant, _ := nearest.Word(key, deviceKeys); meant != "" {
 				found.add(path+"."+key, "is not a key of a network-config of version 2: did you mean %s?", meant)
 			}
 			continue

@@ -152,6 +152,7 @@ func TestSchemas(t *testing.T) {
 		"c2.yaml", "userdata: |\n  #cloud-config\n  apt_update: true\n",
 		"d.yaml", "network:\n  network:\n    version: 2\n    ethernets:\n      eth0: {dhcp4: true, mtu: big}\n",
 		"e.yaml", "network:\n  address: 192.0.2.7/24\n",
+		"f.yaml", "network:\n  version: 2\n  ethernets:\n    lan:\n      match: {macaddress: '00:50:56:00:00:01'}\n      set-name: eth0\n      addresses: []\n      routes: [{to: default, via: 192.0.2.1, table: 5}]\n  bridges: {br0: {interfaces: [lan]}}\n",
 	)
 	findings := c.Findings()
 	expect(t, c,
@@ -160,19 +161,20 @@ func TestSchemas(t *testing.T) {
 		"c.yaml:1:1: error: userdata.pakages: there is no such key here: did you mean packages? (line 2, column 1 of the userdata)",
 		"c2.yaml:3:3: warning: userdata.apt_update: is deprecated since cloud-init 22.2: Use package_update instead",
 		"d.yaml:5:27: error: network.network.ethernets.eth0.mtu",
+		"f.yaml:8:46: warning: network.ethernets.lan.routes.0.table: is not in cloud-init's schema",
 	)
 	var text, object, sarif bytes.Buffer
 	if err := errors.Join(check.WriteText(&text, 6, findings), check.WriteJSON(&object, 6, findings), check.WriteSARIF(&sarif, "1.0", findings)); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasSuffix(text.String(), "\n6 VMs checked: 4 errors, 1 warning\n") {
+	if !strings.HasSuffix(text.String(), "\n6 VMs checked: 4 errors, 2 warnings\n") {
 		t.Errorf("text is\n%s", text.String())
 	}
 	var read struct {
 		Checked, Errors int
 		Findings        []check.Finding
 	}
-	if err := json.Unmarshal(object.Bytes(), &read); err != nil || read.Checked != 6 || read.Errors != 4 || len(read.Findings) != 5 || read.Findings[0] != findings[0] {
+	if err := json.Unmarshal(object.Bytes(), &read); err != nil || read.Checked != 6 || read.Errors != 4 || len(read.Findings) != 6 || read.Findings[0] != findings[0] {
 		t.Errorf("JSON is %s, %v", object.String(), err)
 	}
 	var log struct {
@@ -189,7 +191,7 @@ func TestSchemas(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(sarif.Bytes(), &log); err != nil || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != 5 {
+	if err := json.Unmarshal(sarif.Bytes(), &log); err != nil || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != 6 {
 		t.Fatalf("SARIF is %s, %v", sarif.String(), err)
 	}
 	first := log.Runs[0].Results[0]

@@ -54,6 +54,7 @@ race: ## Run the tests with the race detector (needs gcc)
 lint: $(GOLANGCI) ## Check formatting, Go and shell (needs shellcheck; builds golangci-lint once)
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on them:"; echo "$$unformatted"; exit 1; fi
+	@if git grep -nE '^(<<<<<<<|>>>>>>>) '; then echo "a merge was not finished there"; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GOLANGCI) run ./...
 	git grep -lE '^#! ?(/usr)?/bin/(env )?(ba|da)?sh' -- . ':!*_test.go' ':!*.md' | xargs shellcheck

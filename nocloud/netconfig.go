@@ -9,15 +9,21 @@ import (
 	"vmw-cloudinit-metadata/internal/nearest"
 )
 
-// checkNetworkConfig checks what cloud-init would take without a word, and leave the VM without a network for.
-// What it knows nothing of passes: cloud-init's own schema is the judge of the rest.
+// checkNetworkConfig checks what cloud-init would take without a word, and leave the VM without a network for. What only some systems
+// take is a doubt. What it knows nothing of passes: cloud-init's own schema is the judge of the rest.
 func checkNetworkConfig(found *findings, path string, network map[string]any) {
 	version, ok := integer(network["version"])
 	switch {
 	case ok && version == 1:
 		checkVersion1(found, path, network)
+		if found.doubting {
+			effectsVersion1(found, path, network)
+		}
 	case ok && version == 2:
 		checkVersion2(found, path, network)
+		if found.doubting {
+			effectsVersion2(found, path, network)
+		}
 	default:
 		found.add(path+".version", "must be 1 or 2")
 	}
@@ -59,6 +65,8 @@ type node struct {
 
 func (n node) add(key, format string, args ...any) { n.found.add(n.path+"."+key, format, args...) }
 
+func (n node) doubt(key, format string, args ...any) { n.found.doubt(n.path+"."+key, format, args...) }
+
 // word returns the text at key, which must be one of known.
 func (n node) word(key string, known []string) string {
 	switch word, ok := n.values[key].(string); {
@@ -74,21 +82,21 @@ func (n node) word(key string, known []string) string {
 	return ""
 }
 
-// refersTo checks the name of an interface.
+// refersTo looks at the name of an interface.
 func (n node) refersTo(key string, names map[string]bool) {
 	if value := n.values[key]; value != nil {
 		n.reference(n.path+"."+key, value, names)
 	}
 }
 
-// consistsOf checks the names of the interfaces that a bond or a bridge has. members are those that one has already, and its name.
+// consistsOf looks at the names of the interfaces that a bond or a bridge has. members are those that one has already, and its name.
 func (n node) consistsOf(key string, names map[string]bool, members map[string]string) {
 	list, _ := n.values[key].([]any)
 	for i, item := range list {
 		path := n.path + "." + key + "." + strconv.Itoa(i)
 		name := n.reference(path, item, names)
 		if other := members[name]; other != "" {
-			n.found.add(path, "is a part of another already: see %s", other)
+			n.found.doubt(path, "is a part of another already (see %s), and netplan gives up the whole network for it", other)
 		}
 		if name != "" {
 			members[name] = path
@@ -96,7 +104,7 @@ func (n node) consistsOf(key string, names map[string]bool, members map[string]s
 	}
 }
 
-// reference returns the name of an interface that there is; "" if there is none. netplan gives up the whole network for one.
+// reference returns the name of an interface; "" if it is none that is here. Where there is no netplan, it may be there all the same.
 func (n node) reference(path string, value any, names map[string]bool) string {
 	name, ok := value.(string)
 	switch {
@@ -104,7 +112,7 @@ func (n node) reference(path string, value any, names map[string]bool) string {
 		n.found.add(path, "must be text: the name of an interface")
 		return ""
 	case !names[name]:
-		n.found.add(path, "is none of the interfaces here%s", nearest.Hint(name, slices.Sorted(maps.Keys(names))))
+		n.found.doubt(path, "is none of the interfaces here, and netplan gives up the whole network for it%s", nearest.Hint(name, slices.Sorted(maps.Keys(names))))
 		return ""
 	}
 	return name

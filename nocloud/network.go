@@ -71,6 +71,9 @@ func flatNetwork(found *findings, path string, network map[string]any, nics []NI
 	if versionless {
 		return nil
 	}
+	if network["address"] == nil && network["search"] != nil && network["nameservers"] == nil {
+		f.found.doubt(path+".search", "has no effect with netplan or networkd beside DHCP alone: give it nameservers, or have the DHCP server send the domain")
+	}
 	name := f.text("name")
 	if name != "" && !isInterfaceName(name) {
 		f.add("name", "%s", nameProblem)

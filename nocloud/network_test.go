@@ -1,6 +1,8 @@
 package nocloud_test
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -195,14 +197,7 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 1 VLAN", "version: 1\nconfig:\n- {type: vlan, name: a, vlan_link: a}", "f:4:5: network.config.0.vlan_id: is missing, and a vlan is nothing without it"},
 		{"version 1 name server of nobody", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: nameserver, address: 192.0.2.53, interface: b}", "f:5:45: network.config.1.interface: is none of the interfaces here: known are a"},
 		{"version 1 references", "version: 1\nconfig:\n- {type: physical, name: eth0}\n- {type: bond, name: b, bond_interfaces: [eth0, eth9], params: {}}\n- {type: bridge, name: r, bridge_interfaces: [eth0, 5]}\n- {type: vlan, name: v, vlan_link: eht0, vlan_id: 7}",
-			"f:5:51: network.config.1.bond_interfaces.1: is none of the interfaces here: did you mean eth0?\n" +
-				"f:6:49: network.config.2.bridge_interfaces.0: is a part of another already: see network.config.1.bond_interfaces.0\n" +
-				"f:6:55: network.config.2.bridge_interfaces.1: must be text: the name of an interface\n" +
-				"f:7:27: network.config.3.vlan_link: is none of the interfaces here: did you mean eth0?"},
-		{"version 2 references", "version: 2\nethernets: {lan: {match: {macaddress: '00:50:56:00:00:01'}, set-name: eth0}}\nbonds: {b: {interfaces: [lan, lna]}}\nbridges: {r: {interfaces: [lan]}}\nvlans: {v: {id: 7, link: eth0}}",
-			"f:4:33: network.bonds.b.interfaces.1: is none of the interfaces here: did you mean lan?\n" +
-				"f:5:30: network.bridges.r.interfaces.0: is a part of another already: see network.bonds.b.interfaces.0\n" +
-				"f:6:22: network.vlans.v.link: is none of the interfaces here: known are b, lan, r, v"},
+			"f:6:55: network.config.2.bridge_interfaces.1: must be text: the name of an interface"},
 		{"version 1 route", "version: 1\nconfig:\n- {type: route, network: 192.0.2.0/24, gateway: 192.0.2.1}", "f:4:5: network.config.0.destination: is missing, and a route is nothing without it"},
 		{"version 1 route of a subnet", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, routes: [{gateway: 192.0.2.1}]}]}",
 			"f:4:63: network.config.0.subnets.0.routes.0.destination: is missing, and a route is nothing without it"},
@@ -218,7 +213,7 @@ func TestNetworkProblems(t *testing.T) {
 			"f:4:47: network.config.0.params: must be a mapping: keys with their values\nf:4:27: network.config.0.bond_interfaces: must be a list"},
 		{"version 2 forms", "version: 2\nbonds: {a: {match: x, nameservers: [192.0.2.53], dhcp4-overrides: true, interfaces: b}}",
 			"f:3:15: network.bonds.a.match: must be a mapping: keys with their values\nf:3:25: network.bonds.a.nameservers: must be a mapping: keys with their values\n" +
-				"f:3:52: network.bonds.a.dhcp4-overrides: must be a mapping: keys with their values\nf:3:75: network.bonds.a.interfaces: must be a list\nf:3:15: network.bonds.a.match: is a key of ethernets alone"},
+				"f:3:52: network.bonds.a.dhcp4-overrides: must be a mapping: keys with their values\nf:3:75: network.bonds.a.interfaces: must be a list"},
 		{"version 2 VLAN", "version: 2\nvlans: {a: {link: a}}", "f:3:11: network.vlans.a.id: is missing, and a VLAN is nothing without it"},
 		{"version 2 route to nowhere", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "f:3:28: network.ethernets.a.routes.0.to: is missing, and a route is nothing without it"},
 		{"version 2 route's prefix", "version: 2\nethernets: {a: {routes: [{to: 192.0.2.0/33, via: 192.0.2.1}]}}", "f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24"},
@@ -230,26 +225,18 @@ func TestNetworkProblems(t *testing.T) {
 				"f:11:55: network.config.0.subnets.0.routes.2.gateway: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
 				"f:12:33: network.config.0.subnets.0.routes.3.prefix: is no length of a prefix: a number from 0 to 128\n" +
 				"f:12:66: network.config.0.subnets.0.routes.3.metric: must be a number from 0 to 4294967295\n" +
-				"f:12:46: network.config.0.subnets.0.routes.3.gateway: is IPv4 where the destination is IPv6, or the other way round\n" +
 				"f:13:64: network.config.1.metric: must be a number from 0 to 4294967295"},
 		{"version 2 routes of wrong kinds", "version: 2\nethernets: {a: {routes: [{to: 10, via: 1}, {to: 10.0.0.0/8, via: '2001:db8::1', metric: 1.5}]}}",
 			"f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24\n" +
 				"f:3:37: network.ethernets.a.routes.0.via: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
-				"f:3:83: network.ethernets.a.routes.1.metric: must be a number from 0 to 4294967295\n" +
-				"f:3:63: network.ethernets.a.routes.1.via: is IPv4 where the destination is IPv6, or the other way round"},
+				"f:3:83: network.ethernets.a.routes.1.metric: must be a number from 0 to 4294967295"},
 		{"version 1 values of wrong kinds", "version: 1\nconfig:\n- {type: physical, name: a}\n- type: bridge\n  name: b\n  bridge_interfaces: [a]\n  params: {bridge_stp: maybe, bridge_pathcost: {a: 50}, bridge_portprio: [a, a 5]}\n- {type: vlan, name: v, vlan_link: a, vlan_id: 4095}",
 			"f:8:14: network.config.1.params.bridge_stp: must be true or false\n" +
-				"f:8:33: network.config.1.params.bridge_pathcost: must be a list\n" +
-				"f:8:77: network.config.1.params.bridge_portprio.0: must be text: the name of an interface and a number\n" +
 				"f:9:41: network.config.2.vlan_id: must be a number from 0 to 4094"},
 		{"version 2 values of wrong kinds", "version: 2\nethernets:\n  a:\n    optional: maybe\n    accept-ra: 1\n    dhcp4-overrides: {use-dns: 2, route-metric: high}\n    routes: [{to: 10.0.0.0/8, via: 192.0.2.1, on-link: x}]\nbridges: {b: {interfaces: [a], parameters: {stp: 2, path-cost: 5}}}\nvlans: {v: {link: a, id: x}}",
 			"f:9:47: network.bridges.b.parameters.stp: must be true or false\n" +
 				"f:9:55: network.bridges.b.parameters.path-cost: must be a mapping: keys with their values\n" +
-				"f:5:7: network.ethernets.a.optional: must be true or false\n" +
-				"f:6:7: network.ethernets.a.accept-ra: must be true or false\n" +
-				"f:7:25: network.ethernets.a.dhcp4-overrides.use-dns: must be true or false\n" +
 				"f:7:37: network.ethernets.a.dhcp4-overrides.route-metric: must be a number from 0 to 4294967295\n" +
-				"f:8:49: network.ethernets.a.routes.0.on-link: must be true or false\n" +
 				"f:10:24: network.vlans.v.id: must be a number from 0 to 4094"},
 		{"version 1 misspelt keys", "version: 1\nconfig:\n- {type: physical, name: a, mac-address: '00:50:56:00:00:01', subnets: [{type: static, address: 192.0.2.5/24, gatway: 192.0.2.1, dns-search: a.example, routes: [{destination: 10.0.0.0/8, gateway: 192.0.2.1, metrik: 5}]}]}",
 			"f:4:31: network.config.0.mac-address: is not a key here: did you mean mac_address?\n" +
@@ -267,24 +254,15 @@ func TestNetworkProblems(t *testing.T) {
 			"f:4:54: network.config.0.subnets.0.dns_search: must be text or a list of texts\nf:5:54: network.config.1.search.0: must be text, and not empty"},
 		{"version 2 search domains and names", "version: 2\nethernets: {a: {match: {name: x}, set-name: [b], nameservers: {search: {a: b}}}}\nvlans: {v: {id: 5, link: a, wakeonlan: true}}",
 			"f:3:37: network.ethernets.a.set-name: is not a name for a network interface: up to 15 characters, without blanks, /, : and %\n" +
-				"f:3:66: network.ethernets.a.nameservers.search: must be text or a list of texts\n" +
-				"f:4:31: network.vlans.v.wakeonlan: is a key of ethernets alone"},
-		{"version 2 overrides of two kinds", "version: 2\nethernets: {a: {dhcp4: true, dhcp6: true, dhcp4-overrides: {use-dns: no, use-ntp: yes, route-metric: '5'}, dhcp6-overrides: {use-domains: route, route-metric: 5}}}",
-			"f:3:63: network.ethernets.a.dhcp4-overrides.use-dns: has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value\n" +
-				"f:3:128: network.ethernets.a.dhcp6-overrides.use-domains: has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value"},
+				"f:3:66: network.ethernets.a.nameservers.search: must be text or a list of texts"},
 		{"version 2 default route without a router", "version: 2\nethernets: {a: {routes: [{to: default}]}}",
 			"f:3:28: network.ethernets.a.routes.0.via: is missing: a default route needs it, or has 0.0.0.0/0 or ::/0 in place of default"},
 		{"version 1 parameters", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets: [{type: dhcp, mtu: [5], control: 5}]\n- type: bond\n  name: b\n  bond_interfaces: [a]\n  params: {bond-mode: 802.1ad, bond_miimon: [100], bond-lacp-rate: 5, bond-primary: none}",
 			"f:6:28: network.config.0.subnets.0.mtu: must be a number from 0 to 65535\n" +
-				"f:6:38: network.config.0.subnets.0.control: must be text: one of auto, manual, hotplug\n" +
 				"f:10:54: network.config.1.params.bond-lacp-rate: must be slow or fast\n" +
-				"f:10:14: network.config.1.params.bond-mode: is no mode of a bond: did you mean 802.3ad?\n" +
-				"f:10:73: network.config.1.params.bond-primary: is none of the interfaces here: known are a, b\n" +
-				"f:10:34: network.config.1.params.bond_miimon: must be one value"},
+				"f:10:14: network.config.1.params.bond-mode: is no mode of a bond: did you mean 802.3ad?"},
 		{"version 2 parameters", "version: 2\nethernets: {a: }\nbonds: {b: {interfaces: [a], parameters: {mode: 7, primary: c}}}\nbridges: {r: {interfaces: [b], parameters: {priority: [5]}}}",
-			"f:4:45: network.bonds.b.parameters.mode: is no mode of a bond: known are balance-rr, active-backup, balance-xor, broadcast, 802.3ad, balance-tlb, balance-alb\n" +
-				"f:4:54: network.bonds.b.parameters.primary: is none of the interfaces here: known are a, b, r\n" +
-				"f:5:47: network.bridges.r.parameters.priority: must be one value"},
+			"f:4:45: network.bonds.b.parameters.mode: is no mode of a bond: known are balance-rr, active-backup, balance-xor, broadcast, 802.3ad, balance-tlb, balance-alb"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -294,6 +272,57 @@ func TestNetworkProblems(t *testing.T) {
 			}
 			if err.Error() != tc.want {
 				t.Errorf("\ngot  %s\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+// What some systems take is passed on. Who checks his data is told of those that don't.
+func TestDoubts(t *testing.T) {
+	for _, tc := range []struct{ name, network, want string }{
+		{"none", "version: 2\nethernets: {a: {addresses: [192.0.2.2/24], optional: true}}\nbridges: {b: {interfaces: [a]}}", ""},
+		{"none of what is wrong", "version: 2\nethernets: {a: {optional: 1, mtu: 1}}", ""},
+		{"a search domain alone", "dhcp: true\nsearch: a.example",
+			"f:3:3: network.search: has no effect with netplan or networkd beside DHCP alone: give it nameservers, or have the DHCP server send the domain"},
+		{"references of version 1", "version: 1\nconfig:\n- {type: physical, name: eth0}\n- {type: bond, name: b, bond_interfaces: [eth0, eth9], params: {bond-primary: none}}\n- {type: bridge, name: r, bridge_interfaces: [eth0]}\n- {type: vlan, name: v, vlan_link: eht0, vlan_id: 7}",
+			"f:5:51: network.config.1.bond_interfaces.1: is none of the interfaces here, and netplan gives up the whole network for it: did you mean eth0?\n" +
+				"f:5:67: network.config.1.params.bond-primary: is none of the interfaces here, and netplan gives up the whole network for it: known are b, eth0, r, v\n" +
+				"f:6:49: network.config.2.bridge_interfaces.0: is a part of another already (see network.config.1.bond_interfaces.0), and netplan gives up the whole network for it\n" +
+				"f:7:27: network.config.3.vlan_link: is none of the interfaces here, and netplan gives up the whole network for it: did you mean eth0?"},
+		{"references of version 2", "version: 2\nethernets: {lan: {match: {macaddress: '00:50:56:00:00:01'}, set-name: eth0}}\nbonds: {b: {interfaces: [lan, lna], parameters: {primary: c}}}\nbridges: {r: {interfaces: [lan]}}\nvlans: {v: {id: 7, link: eth0}}",
+			"f:4:52: network.bonds.b.parameters.primary: is none of the interfaces here, and netplan gives up the whole network for it: known are b, lan, r, v\n" +
+				"f:4:33: network.bonds.b.interfaces.1: is none of the interfaces here, and netplan gives up the whole network for it: did you mean lan?\n" +
+				"f:5:30: network.bridges.r.interfaces.0: is a part of another already (see network.bonds.b.interfaces.0), and netplan gives up the whole network for it\n" +
+				"f:6:22: network.vlans.v.link: is none of the interfaces here, and netplan gives up the whole network for it: known are b, lan, r, v"},
+		{"keys of cards", "version: 2\nethernets: {a: }\nbonds: {b: {match: {macaddress: '00:50:56:00:00:01'}, set-name: x, interfaces: [a]}}\nvlans: {v: {id: 5, link: a, wakeonlan: true}}",
+			"f:4:15: network.bonds.b.match: is a key of ethernets alone to netplan, which gives up the whole network for it\n" +
+				"f:4:57: network.bonds.b.set-name: is a key of ethernets alone to netplan, which gives up the whole network for it\n" +
+				"f:5:31: network.vlans.v.wakeonlan: is a key of ethernets alone to netplan, which gives up the whole network for it"},
+		{"routes", "version: 2\nethernets: {a: {addresses: [192.0.2.2/24], routes: [{to: 10.0.0.0/8, via: '2001:db8::1', on-link: x}]}}",
+			"f:3:72: network.ethernets.a.routes.0.via: is IPv4 where the destination is IPv6, or the other way round: netplan gives up the whole network for it\n" +
+				"f:3:92: network.ethernets.a.routes.0.on-link: is neither true nor false to netplan, which gives up the whole network for it"},
+		{"parameters of version 1", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, control: 5}, {type: dhcp, control: manaul}]}\n- type: bridge\n  name: b\n  bridge_interfaces: [a]\n  params: {bridge_pathcost: {a: 50}, bridge_portprio: [a, a 5], bridge_ageing: [5]}",
+			"f:4:54: network.config.0.subnets.0.control: is none that cloud-init knows: known are auto, manual, hotplug\n" +
+				"f:4:80: network.config.0.subnets.1.control: is none that cloud-init knows: did you mean manual?\n" +
+				"f:8:14: network.config.1.params.bridge_pathcost: is no list, and cloud-init fails at it for netplan\n" +
+				"f:8:58: network.config.1.params.bridge_portprio.0: is no text with the name of an interface and a number, and cloud-init fails at it for netplan\n" +
+				"f:8:67: network.config.1.params.bridge_ageing: is more than one value, and netplan gives up the whole network for it"},
+		{"parameters of version 2", "version: 2\nethernets: {a: {optional: maybe, accept-ra: 1, dhcp4-overrides: {use-dns: 2}}}\nbridges: {r: {interfaces: [a], parameters: {priority: [5]}}}",
+			"f:3:19: network.ethernets.a.optional: is neither true nor false to netplan, which gives up the whole network for it\n" +
+				"f:3:36: network.ethernets.a.accept-ra: is neither true nor false to netplan, which gives up the whole network for it\n" +
+				"f:3:68: network.ethernets.a.dhcp4-overrides.use-dns: is neither true nor false to netplan, which gives up the whole network for it\n" +
+				"f:4:47: network.bridges.r.parameters.priority: is more than one value, and netplan gives up the whole network for it"},
+		{"overrides of two kinds", "version: 2\nethernets: {a: {dhcp4: true, dhcp6: true, dhcp4-overrides: {use-dns: no, use-ntp: yes, route-metric: '5'}, dhcp6-overrides: {use-domains: route, route-metric: 5}}}",
+			"f:3:63: network.ethernets.a.dhcp4-overrides.use-dns: is not the same for dhcp4 and dhcp6, of which networkd has one value: netplan gives up the whole network for it\n" +
+				"f:3:128: network.ethernets.a.dhcp6-overrides.use-domains: is not the same for dhcp4 and dhcp6, of which networkd has one value: netplan gives up the whole network for it"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inst := parse(t, "f", "network:\n  "+strings.ReplaceAll(strings.TrimSpace(tc.network), "\n", "\n  ")+"\n")
+			if got := fmt.Sprint(errors.Join(nocloud.Doubts(inst)...)); got != cmp.Or(tc.want, "<nil>") {
+				t.Errorf("\ngot  %s\nwant %s", got, tc.want)
+			}
+			if _, err := nocloud.Render(metadata.VM{Name: "vm"}, inst, nocloud.Options{}); (err != nil) != (tc.name == "none of what is wrong") {
+				t.Errorf("rendering ends with %v", err)
 			}
 		})
 	}

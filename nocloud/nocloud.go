@@ -62,19 +62,44 @@ func Render(vm metadata.VM, inst *metadata.Instance, opts Options) (*Documents, 
 	return docs, nil
 }
 
+// Doubts returns a *metadata.DataError for each thing in an instance's network that Render takes, because it does no harm on some
+// systems or newer ones may know it, and that has no effect on others, or makes them give up the whole network (the first twenty). There
+// are none of an instance that Render refuses for its network.
+func Doubts(inst *metadata.Instance) []error {
+	found := findings{origin: inst.Origin, doubting: true}
+	renderNetwork(&found, inst.Network, nil)
+	if len(found.errs) > 0 {
+		return nil
+	}
+	return found.doubts
+}
+
 // findings collects what is wrong.
 type findings struct {
 	origin metadata.Origin
 	errs   []error
+	// doubting says that doubts are collected too: what may be wrong.
+	doubting bool
+	doubts   []error
 }
 
 func (f *findings) add(path, format string, args ...any) {
-	if len(f.errs) >= maxFindings {
-		return
+	f.errs = f.with(f.errs, path, format, args...)
+}
+
+func (f *findings) doubt(path, format string, args ...any) {
+	if f.doubting {
+		f.doubts = f.with(f.doubts, path, format, args...)
+	}
+}
+
+func (f *findings) with(errs []error, path, format string, args ...any) []error {
+	if len(errs) >= maxFindings {
+		return errs
 	}
 	e := &metadata.DataError{Path: path, Problem: fmt.Sprintf(format, args...)}
 	if f.origin != nil {
 		e.Origin = f.origin.Locate(path)
 	}
-	f.errs = append(f.errs, e)
+	return append(errs, e)
 }

@@ -29,30 +29,32 @@ func truthValue(value any) (is, ok bool) {
 	return false, false
 }
 
-// truths reports values that are neither true nor false to netplan, which takes them as texts, but not as numbers.
+// truths doubts values that are neither true nor false to netplan, which takes them as texts, but not as numbers.
 func (n node) truths(keys ...string) {
 	for _, key := range keys {
 		value := n.values[key]
 		_, isNumber := integer(value)
 		text, _ := value.(string)
 		if _, ok := truthValue(value); value != nil && (!ok || isNumber || text == "0" || text == "1") {
-			n.add(key, "must be true or false")
+			n.doubt(key, "is neither true nor false to netplan, which gives up the whole network for it")
 		}
 	}
 }
 
-// bridgeVersion1 checks what is particular to a bridge in version 1: cloud-init takes ports' values apart for netplan.
+// bridgeVersion1 looks at what is particular to a bridge in version 1: cloud-init takes ports' values apart for netplan.
 func (n node) bridgeVersion1() {
 	values, _ := n.values["params"].(map[string]any)
 	params := node{found: n.found, path: n.path + ".params", values: values}
 	params.stp("bridge_stp")
-	params.lists("bridge_pathcost", "bridge_portprio")
 	for _, key := range []string{"bridge_pathcost", "bridge_portprio"} {
-		list, _ := values[key].([]any)
+		list, ok := values[key].([]any)
+		if !ok && values[key] != nil {
+			params.doubt(key, "is no list, and cloud-init fails at it for netplan")
+		}
 		for i, item := range list {
 			text, _ := item.(string)
 			if words := strings.Fields(text); len(words) != 2 || !isNumber(words[1]) {
-				n.found.add(params.path+"."+key+"."+strconv.Itoa(i), "must be text: the name of an interface and a number")
+				n.found.doubt(params.path+"."+key+"."+strconv.Itoa(i), "is no text with the name of an interface and a number, and cloud-init fails at it for netplan")
 			}
 		}
 	}
@@ -84,7 +86,7 @@ func (n node) params(names map[string]bool) {
 			switch values[key].(type) {
 			case []any, map[string]any:
 				if !slices.Contains(listParameters, name) {
-					params.add(key, "must be one value")
+					params.doubt(key, "is more than one value, and netplan gives up the whole network for it")
 					continue
 				}
 			}

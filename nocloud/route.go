@@ -32,12 +32,11 @@ func (n node) route(words routeWords) {
 	if n.values[words.via] == nil {
 		return
 	}
-	via, problem := n.router(words.via)
-	if problem == "" && ok && via.Is4() != to.Is4() {
-		problem = "is IPv4 where the destination is IPv6, or the other way round"
-	}
-	if problem != "" {
+	switch via, problem := n.router(words.via); {
+	case problem != "":
 		n.add(words.via, "%s", problem)
+	case ok && via.Is4() != to.Is4():
+		n.doubt(words.via, "is IPv4 where the destination is IPv6, or the other way round: netplan gives up the whole network for it")
 	}
 }
 

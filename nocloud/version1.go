@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"vmw-cloudinit-metadata/internal/nearest"
 )
 
 // The words that cloud-init knows for the type of an item of a version 1 network-config, and for that of a subnet.
@@ -70,7 +72,9 @@ func checkVersion1(found *findings, path string, network map[string]any) {
 		references = append(references, it)
 	}
 	for _, it := range references {
-		it.refersTo("interface", names)
+		if name, _ := it.values["interface"].(string); it.values["interface"] != nil && !names[name] {
+			it.add("interface", "is none of the interfaces here%s", nearest.Hint(name, slices.Sorted(maps.Keys(names))))
+		}
 		it.refersTo("vlan_link", names)
 		for _, key := range []string{"bond_interfaces", "bridge_interfaces"} {
 			it.consistsOf(key, names, members)
@@ -118,8 +122,8 @@ func (n node) version1Subnets(loopback bool) {
 		subnet.servers("dns_nameservers")
 		subnet.texts("dns_search")
 		subnet.number("mtu", maxMTU)
-		if value := subnet.values["control"]; value != nil {
-			subnet.word("control", subnetControls)
+		if word, _ := subnet.values["control"].(string); subnet.values["control"] != nil && !slices.Contains(subnetControls, word) {
+			subnet.doubt("control", "is none that cloud-init knows%s", nearest.Hint(word, subnetControls))
 		}
 		subnet.each("routes", func(route node) {
 			route.misspelt(version1RouteKeys)

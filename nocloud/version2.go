@@ -138,7 +138,7 @@ func (n node) device() {
 // networkManager is the word for a renderer of netplan's that is not networkd.
 const networkManager = "NetworkManager"
 
-// sameOverrides reports what is different for the two kinds of DHCP, of which networkd has one value: netplan gives up the whole
+// sameOverrides doubts what is different for the two kinds of DHCP, of which networkd has one value: netplan gives up the whole
 // network.
 func (n node) sameOverrides() {
 	if n.values["dhcp4"] != true || n.values["dhcp6"] != true {
@@ -154,7 +154,7 @@ func (n node) sameOverrides() {
 		if v4[key] == nil {
 			path = "dhcp6-overrides." + key
 		}
-		n.add(path, "has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value")
+		n.doubt(path, "is not the same for dhcp4 and dhcp6, of which networkd has one value: netplan gives up the whole network for it")
 	}
 }
 
@@ -172,11 +172,11 @@ func overrideValue(key string, value any) string {
 	return maskText(value)
 }
 
-// without reports keys that only a card can have.
+// without doubts keys that netplan knows of cards alone.
 func (n node) without(keys ...string) {
 	for _, key := range keys {
 		if n.values[key] != nil {
-			n.add(key, "is a key of ethernets alone")
+			n.doubt(key, "is a key of ethernets alone to netplan, which gives up the whole network for it")
 		}
 	}
 }

@@ -198,7 +198,11 @@ func (v *vm) check(schemas *schema.Schemas, identity metadata.VM) error {
 	v.document(RuleUserData, "userdata", schemas.UserData(v.instance.UserData))
 	v.document(RuleUserData, "vendordata", schemas.UserData(v.instance.VendorData))
 	v.publicKeys()
-	v.effects()
+	for _, doubt := range nocloud.Doubts(v.instance) {
+		if e, ok := errors.AsType[*metadata.DataError](doubt); ok {
+			v.at(Warning, RuleNetworkConfig, e.Path, e.Problem)
+		}
+	}
 	v.collect()
 	if err != nil {
 		return err

@@ -281,6 +281,12 @@ func TestErrorsSayWhere(t *testing.T) {
 		cert + " is there already": func() error {
 			return tlspair.Create(cert, filepath.Join(dir, "k"), []string{"a"}, tlspair.ECDSA, 1)
 		},
+		key + " is there already": func() error {
+			return tlspair.Create(filepath.Join(dir, "k"), key, []string{"a"}, tlspair.ECDSA, 1)
+		},
+		filepath.Join(dir, "no", "key"): func() error {
+			return tlspair.Create(filepath.Join(dir, "k"), filepath.Join(dir, "no", "key"), []string{"a"}, tlspair.ECDSA, 1)
+		},
 		"needs a name": func() error {
 			return tlspair.Create(filepath.Join(dir, "c"), filepath.Join(dir, "k"), nil, tlspair.ECDSA, 1)
 		},
@@ -293,6 +299,6 @@ func TestErrorsSayWhere(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "k")); err == nil {
-		t.Error("a key is left over")
+		t.Error("half a pair is left over")
 	}
 }

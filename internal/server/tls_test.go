@@ -129,6 +129,16 @@ func TestAHostThatDoesNotTrustUsIsLogged(t *testing.T) {
 	}
 }
 
+// TestAClientWhoseTLSFailsIsClosed has one that begins TLS, and waits for the end of what it says next.
+func TestAClientWhoseTLSFailsIsClosed(t *testing.T) {
+	certificate, _ := tlstest.SelfSigned(t, "vspc.example.com")
+	s, address, _ := start(t, server.Config{TLS: certificate})
+	conn := talk(t, address, "\x16\x03\x01\x00\x04nope")
+	closes(t, conn)
+	waitFor(t, func() bool { return s.Stats().Broken.Load() == 1 })
+	served(t, address)
+}
+
 // TestAResetBeforeTheFirstByte checks that a health check that resets its connection is no broken one where there is a
 // certificate, as it is none where there is not.
 func TestAResetBeforeTheFirstByte(t *testing.T) {

@@ -220,6 +220,30 @@ func TestPeerOutOfPlace(t *testing.T) {
 		if got := r.ears[0].String(); got != "here" {
 			t.Errorf("the guest said %q, %v", got, b.err())
 		}
+		if !slices.Contains(r.kinds(), vspc.PeerRefused) {
+			t.Errorf("the owner is told %v", r.kinds())
+		}
+		r.end(t)
+	})
+}
+
+// TestASecretOnAnOpenPort has a host that shows one where its VM's port is open already.
+func TestASecretOnAnOpenPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{})
+		a := r.source(t)
+		for _, secret := range [][]byte{[]byte("seq1 and a guess"), a.begin("seq1")} {
+			a.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+			a.gets("", vspc.UnknownSuboption2{Unknown: vspc.CmdVMotionPeer})
+		}
+		a.send(vspc.VMotionAbort{})
+		time.Sleep(2 * vspc.DefaultRefusedLinger)
+		a.guest("here")
+		r.sessions[0].Send([]byte("there"), nil)
+		a.gets("there")
+		if got := r.ears[0].String(); got != "here" || a.err() != nil {
+			t.Errorf("the guest said %q, %v", got, a.err())
+		}
 		r.end(t)
 	})
 }
@@ -266,6 +290,8 @@ func TestAnOpenPortIsNotRefused(t *testing.T) {
 		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
 		b.say(doProxy, 1)
 		b.gets("", vspc.WillProxy{})
+		b.send(vspc.DoProxy{Direction: vspc.Server, ServiceURI: "another"})
+		b.gets("", vspc.WontProxy{})
 		b.send(vspc.VMotionComplete{Sequence: []byte("seq1")})
 		r.sessions[0].Send([]byte("answer"), nil)
 		b.gets("answer")

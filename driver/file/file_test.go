@@ -196,9 +196,13 @@ func TestWhatIsNoFileIsInvalid(t *testing.T) {
 	}
 	write(t, filepath.Join(directory, "file.yaml"), "{}")
 	write(t, filepath.Join(directory, "huge.yaml"), "userdata: "+strings.Repeat("a", vmfile.MaxSize))
+	write(t, filepath.Join(directory, "sparse.yaml"), "{}")
+	if err := os.Truncate(filepath.Join(directory, "sparse.yaml"), 1<<40); err != nil { // more than there is memory
+		t.Fatal(err)
+	}
 	driver := open(t, file.Config{Directory: directory})
 	for name, want := range map[string]string{
-		"fifo": "is not a regular file", "directory": "is not a regular file", "huge": "is larger than 4 MiB",
+		"fifo": "is not a regular file", "directory": "is not a regular file", "huge": "is larger than 4 MiB", "sparse": "is larger than 4 MiB",
 		"device": "leads out of the directory", "outside": "leads out of the directory", "parent": "leads out of the directory", "circle": "in a circle",
 		"absolute": "absolute one: use a relative one",
 	} {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -170,6 +171,21 @@ func TestWhatChangesIsNoLongerRemembered(t *testing.T) {
 				return os.WriteFile(filepath.Join(dir, "web.yaml"), []byte("metadata: {hostname: neu}"), 0o600)
 			}, "neu",
 		},
+		"rewritten, with its former size and time": {
+			func(dir string) error {
+				path := filepath.Join(dir, "web.yaml")
+				before, err := os.Stat(path)
+				for after := before; err == nil && changeTime(after).Equal(changeTime(before)); after, err = os.Stat(path) { // the clock may be coarse
+					if err := os.WriteFile(path, []byte("metadata: {hostname: neu}"), 0o600); err != nil {
+						return err
+					}
+					if err := os.Chtimes(path, before.ModTime(), before.ModTime()); err != nil {
+						return err
+					}
+				}
+				return err
+			}, "neu",
+		},
 		"replaced": {
 			func(dir string) error {
 				return os.Rename(filepath.Join(dir, "other.yaml"), filepath.Join(dir, "web.yaml"))
@@ -281,6 +297,69 @@ func TestRememberingKeepsToTheLimit(t *testing.T) {
 	driver.cache.clear()
 	if len(driver.cache.found) != 0 {
 		t.Error("clear leaves something")
+	}
+}
+
+// TestAVMChangesItsFile has a VM that is remembered with one file, and with another.
+func TestAVMChangesItsFile(t *testing.T) {
+	const uuid = "502e71fa-1a2b-4c3d-8e4f-000000000001"
+	directory := t.TempDir()
+	put(t, directory, "web.yaml", "metadata: {hostname: byname}")
+	driver := settledDriver(t, Config{Directory: directory})
+	vm, namesake := metadata.VM{Name: "web", UUID: uuid}, metadata.VM{Name: "web"} // who has the file of the name, always
+	expect := func(want string) {
+		t.Helper()
+		for _, asks := range []metadata.VM{namesake, vm} {
+			inst, err := driver.Find(t.Context(), asks)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := inst.MetaData["hostname"]; asks == vm && got != want {
+				t.Errorf("got %v, want %s", got, want)
+			}
+			checkBill(t, driver.cache)
+		}
+	}
+	expect("byname")
+	put(t, directory, "another.yaml", "{}") // which makes it look again
+	expect("byname")
+	put(t, directory, uuid+".yaml", "metadata: {hostname: byuuid}")
+	expect("byuuid")
+	put(t, directory, "web.yaml", "metadata: {hostname: changed}")
+	expect("byuuid")
+	if err := os.Remove(filepath.Join(directory, uuid+".yaml")); err != nil {
+		t.Fatal(err)
+	}
+	expect("changed")
+	put(t, directory, uuid+".yaml", "metadata: {hostname: back}")
+	expect("back")
+}
+
+// TestFilesAreClosed counts what is open after many look-ups that had to read, with nobody to tidy up behind them.
+func TestFilesAreClosed(t *testing.T) {
+	const vms = 200
+	directory := writeFiles(t, vms)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	driver := settledDriver(t, Config{Directory: directory, CacheBytes: -1})
+	for i := range vms {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprint("web", i)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprint("stranger", i)}); !errors.Is(err, metadata.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range driver.All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(open) > vms/2 {
+		t.Errorf("%d files are open", len(open))
 	}
 }
 

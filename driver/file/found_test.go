@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -360,6 +361,57 @@ func TestFilesAreClosed(t *testing.T) {
 	}
 	if len(open) > vms/2 {
 		t.Errorf("%d files are open", len(open))
+	}
+}
+
+// TestWhatMayStillChangeIsNotRemembered has stats that are younger than a clock can tell, and names that no file can have.
+func TestWhatMayStillChangeIsNotRemembered(t *testing.T) {
+	const uuid = "502e71fa-1a2b-4c3d-8e4f-000000000001"
+	for name, c := range map[string]struct {
+		vm    metadata.VM
+		fresh string // what was changed just now
+		want  bool
+	}{
+		"all is old":    {metadata.VM{Name: "web", UUID: uuid}, "", true},
+		"the file":      {metadata.VM{Name: "web", UUID: uuid}, uuid + ".yaml", false},
+		"the defaults":  {metadata.VM{Name: "web", UUID: uuid}, "defaults.yaml", false},
+		"the directory": {metadata.VM{Name: "web", UUID: uuid}, ".", false},
+		"a long name":   {metadata.VM{Name: strings.Repeat("n", maxFileName+1), UUID: uuid}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			directory := t.TempDir()
+			put(t, directory, uuid+".yaml", "metadata: {hostname: web}")
+			put(t, directory, "defaults.yaml", "metadata: {region: north}")
+			driver, now := settledDriver(t, Config{Directory: directory}), time.Now().Add(time.Hour)
+			driver.cache.now = func() time.Time { return now }
+			if c.fresh != "" {
+				if err := os.Chtimes(filepath.Join(directory, c.fresh), now, now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := driver.Find(t.Context(), c.vm); err != nil {
+				t.Fatal(err)
+			}
+			if got := driver.cache.recall(c.vm) != nil; got != c.want {
+				t.Errorf("remembered: %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestWhatIsMadeOfFilesIsCharged has small files over defaults that are not.
+func TestWhatIsMadeOfFilesIsCharged(t *testing.T) {
+	const vms, size = 50, 100 << 10
+	directory := writeFiles(t, vms)
+	put(t, directory, "defaults.yaml", "userdata: "+strings.Repeat("x", size))
+	driver := settledDriver(t, Config{Directory: directory, CacheBytes: 10 * size})
+	for i := range vms {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprint("web", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(driver.cache.found); n == 0 || n > 10 {
+		t.Errorf("%d VMs are remembered with %d bytes each, in a cache of %d", n, size, 10*size)
 	}
 }
 

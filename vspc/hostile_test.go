@@ -617,6 +617,130 @@ func TestTLSIsNotStartedUnasked(t *testing.T) {
 	})
 }
 
+// TestAHostThatGoesOnWithoutTLS has one that offers none where it is required, and takes no notice of a refusal.
+func TestAHostThatGoesOnWithoutTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{TLS: new(tls.Config), RequireTLS: true})
+		w := r.connect(t)
+		w.wants("ff fd 25")
+		w.say("ff fb e8 ff fb 00 ff fb 03 ff fd 00 ff fd 03 ff fd 01", 1<<20)
+		w.wants("ff fe e8 ff fe 00 ff fe 03 ff fc 00 ff fc 03 ff fc 01")
+		w.say(hostsList+doProxy+vcUUID+vmName+otherAnswer, 1<<20)
+		w.guest(strings.Repeat("x", 2*vspc.MaxEarlyData)) // it is not kept
+		w.wants("")
+		time.Sleep(vspc.DefaultIdentifyTimeout)
+		if err := w.err(); !errors.Is(err, vspc.ErrTLSRequired) || len(r.sessions) != 0 {
+			t.Errorf("%d sessions, %v", len(r.sessions), err)
+		}
+	})
+}
+
+// TestOptionsMayBeTurnedOffAndOn has a host that changes its mind on an open port, and asks for what it can't have.
+func TestOptionsMayBeTurnedOffAndOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{TLS: new(tls.Config)})
+		w := r.source(t)
+		w.say("ff fd 00 ff fd 03 ff fd 01 ff fb 00 ff fb 03", 1<<20) // it agrees to our greeting
+		w.wants("")
+		for _, turn := range []turn{
+			{"ff fe 00 ff fd 00", "ff fc 00 ff fb 00"},
+			{"ff fe 01 ff fd 01", "ff fc 01 ff fb 01"},
+			{"ff fe 03 ff fd 03", "ff fc 03 ff fb 03"},
+			{"ff fc 00 ff fb 00", "ff fe 00 ff fd 00"},
+			{"ff fc 03 ff fb 03", "ff fe 03 ff fd 03"},
+			{"ff fc e8 ff fb e8", "ff fe e8 ff fd e8" + ourList},
+			{"ff fb 01", "ff fe 01"}, // the echo is ours
+			{"ff fd e8", "ff fc e8"}, // the commands are the host's
+			{"ff fb 25", "ff fe 25"}, // it is too late for TLS
+			{"ff fd 25", "ff fc 25"},
+			{"ff fb 2c ff fd 2c", "ff fe 2c ff fc 2c"},
+		} {
+			w.say(turn.host, 1<<20)
+			w.wants(turn.proxy)
+		}
+		w.guest("here")
+		if got := r.ears[0].String(); got != "here" {
+			t.Errorf("the guest said %q, %v", got, w.err())
+		}
+		r.end(t)
+	})
+}
+
+// hasty is a TLS client's connection that says startOfTLS in one write with the first words of TLS, and takes the consent
+// from what it reads.
+type hasty struct {
+	net.Conn
+	said, heard bool
+}
+
+func (h *hasty) Write(p []byte) (int, error) {
+	if h.said {
+		return h.Conn.Write(p)
+	}
+	h.said = true
+	go h.Conn.Write(append(slices.Clone(startOfTLS), p...)) // a pipe has no buffer, and the consent has to be read meanwhile
+	return len(p), nil
+}
+
+func (h *hasty) Read(p []byte) (int, error) {
+	if !h.heard {
+		h.heard = true
+		consent := telnet.AppendSubnegotiation(nil, telnet.Authentication, []byte{2, 7, 0, 2})
+		got := make([]byte, len(consent))
+		if _, err := io.ReadFull(h.Conn, got); err != nil || !slices.Equal(got, consent) {
+			return 0, fmt.Errorf("heard % x, %v", got, err)
+		}
+	}
+	return h.Conn.Read(p)
+}
+
+func TestTLSMayBeginInTheWriteThatStartsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		serverTLS, clientTLS := tlstest.SelfSigned(t, "vspc.example.com")
+		r := newRoom(vspc.Config{TLS: serverTLS, RequireTLS: true})
+		ours, theirs := net.Pipe()
+		go r.Serve(theirs)
+		hears := func(conn net.Conn, hex string) {
+			t.Helper()
+			want := unhex(t, hex)
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(conn, got); err != nil || !slices.Equal(got, want) {
+				t.Fatalf("heard % x, %v, want % x", got, err, want)
+			}
+		}
+		hears(ours, "ff fd 25")
+		ours.Write(unhex(t, "ff fb 25"))
+		hears(ours, "ff fa 25 01 07 00 ff f0")
+		conn := tls.Client(&hasty{Conn: ours}, clientTLS)
+		if err := conn.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		hears(conn, greeting)
+		conn.Close()
+		time.Sleep(time.Minute) // TLS says goodbye
+	})
+}
+
+// TestAFloodIsReadAtItsRate measures a bubble's time, which stands still while nothing rests.
+func TestAFloodIsReadAtItsRate(t *testing.T) {
+	const flood = 256 << 10
+	for _, rate := range []int{0, 32 << 10} {
+		inBubble(t, fmt.Sprintf("%d a second", rate), func(t *testing.T) {
+			r := newRoom(vspc.Config{MaxRate: rate})
+			w := r.source(t)
+			start := time.Now()
+			for range flood >> 10 {
+				w.guest(strings.Repeat("x", 1<<10))
+			}
+			if took := time.Since(start); (took > time.Second) != (rate > 0) {
+				t.Errorf("%d bytes took %v", flood, took)
+			}
+			time.Sleep(time.Second) // the last rest
+			r.end(t)
+		})
+	}
+}
+
 // TestWhatAWrongSecretEarns checks that what comes behind it is neither kept nor counted.
 func TestWhatAWrongSecretEarns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,11 +9,20 @@ import (
 
 // TestNothingIsLeftOfMigrations looks into a Concentrator after migrations that ended in each way.
 func TestNothingIsLeftOfMigrations(t *testing.T) {
+	t.Run("Serve", func(t *testing.T) {
+		nothingIsLeftOfMigrations(t, func(c *Concentrator, conn net.Conn) { go c.Serve(conn) })
+	})
+	t.Run("Start", func(t *testing.T) {
+		nothingIsLeftOfMigrations(t, func(c *Concentrator, conn net.Conn) { c.Start(conn, nil) })
+	})
+}
+
+func nothingIsLeftOfMigrations(t *testing.T, serve func(c *Concentrator, conn net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewConcentrator(Config{})
 		dial := func() net.Conn {
 			ours, theirs := net.Pipe()
-			go c.Serve(theirs)
+			serve(c, theirs)
 			return ours
 		}
 		connect := func() *Host {

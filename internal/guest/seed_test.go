@@ -209,6 +209,101 @@ func TestFirstBoot(t *testing.T) {
 	}
 }
 
+// TestAnOlderServerHasTrouble has one whose answers, of which nothing says that they are whole or all, fail now and then.
+func TestAnOlderServerHasTrouble(t *testing.T) {
+	// once changes the first answers of a code.
+	once := func(code packet.Code, times int, change func([]byte) []byte) func(*guesttest.Server) {
+		return func(s *guesttest.Server) {
+			s.Rewrite = func(got packet.Code, data []byte) []byte {
+				if got == code && times > 0 {
+					times--
+					return change(data)
+				}
+				return data
+			}
+		}
+	}
+	lost := func([]byte) []byte { return nil }
+	// fails answers the request behind that for meta-data with an error, once.
+	fails := func(why packet.ErrorCode) func(*guesttest.Server) {
+		return func(s *guesttest.Server) {
+			s.Rewrite = func(code packet.Code, data []byte) []byte {
+				switch {
+				case code == packet.ResponseMetaData:
+					s.Fail = why
+				case code == packet.ResponseError && s.Fail != "":
+					s.Fail, s.Rewrite = "", nil
+				}
+				return data
+			}
+		}
+	}
+	for name, trouble := range map[string]func(*guesttest.Server){
+		"user-data is lost":            once(packet.ResponseUserData, 1, lost),
+		"user-data is lost twice":      once(packet.ResponseUserData, 2, lost),
+		"network-config is lost twice": once(packet.ResponseNetworkData, 2, lost),
+		"meta-data is lost":            once(packet.ResponseMetaData, 1, lost),
+		"meta-data is empty":           once(packet.ResponseMetaData, 1, func([]byte) []byte { return []byte{} }),
+		"meta-data is cut":             once(packet.ResponseMetaData, 1, func(data []byte) []byte { return data[:len(data)-1] }),
+		"not now":                      fails(packet.Unavailable),
+		"not understood":               fails(packet.BadRequest),
+		"no trouble, and empty documents": func(s *guesttest.Server) {
+			s.Documents[packet.VendorData] = nil
+		},
+	} {
+		for _, strict := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, strict %v", name, strict), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					server := &guesttest.Server{Documents: small(), Old: true, Strict: strict}
+					trouble(server)
+					m := newMachine(t, server, nil)
+					if r := m.run(DefaultWait); r.Result != OK || r.Protocol != 1 {
+						t.Errorf("got %+v", r)
+					}
+					m.wantSeed(small())
+				})
+			})
+		}
+	}
+}
+
+// TestLateChunksAreLeftAlone has a line on which all chunks come once more, ahead of each new one.
+func TestLateChunksAreLeftAlone(t *testing.T) {
+	changed := small()
+	changed[packet.UserData] = []byte("#cloud-boothook, which is another")
+	for name, tc := range map[string]struct {
+		maxChunk, retries int
+		want              documents
+	}{
+		"documents in one chunk":      {0, 0, small()},
+		"small chunks":                {10, 0, small()},
+		"data that change in between": {10, 1, changed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var sent []byte
+				m := newMachine(t, &guesttest.Server{Documents: small(), MaxChunk: tc.maxChunk}, func(b []byte) []byte {
+					if bytes.HasPrefix(b, []byte("!!RESPONSE_CHUNK#")) {
+						sent = append(sent, b...)
+						return sent
+					}
+					return b
+				})
+				m.server.Rewrite = func(code packet.Code, data []byte) []byte {
+					if chunk, err := packet.ParseChunk(data); err == nil && chunk.Document == packet.UserData && tc.retries > 0 && m.server.Edition == 0 {
+						m.server.Edition, m.server.Documents = 1, maps.Clone(changed)
+					}
+					return data
+				}
+				if r := m.run(time.Second); r.Result != OK || r.Retries != tc.retries {
+					t.Errorf("got %+v; want %d retries", r, tc.retries)
+				}
+				m.wantSeed(tc.want)
+			})
+		})
+	}
+}
+
 func noise(n int) []byte {
 	data := make([]byte, n)
 	rand.NewChaCha8([32]byte{7}).Read(data)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -299,6 +300,102 @@ func TestLateChunksAreLeftAlone(t *testing.T) {
 					t.Errorf("got %+v; want %d retries", r, tc.retries)
 				}
 				m.wantSeed(tc.want)
+			})
+		})
+	}
+}
+
+// slow is a port on a line of 9600 baud.
+type slow struct {
+	kept
+	mu       sync.Mutex
+	deadline time.Time
+}
+
+func (p *slow) SetDeadline(t time.Time) error {
+	p.mu.Lock()
+	p.deadline = t
+	p.mu.Unlock()
+	return p.kept.SetDeadline(t)
+}
+
+func (p *slow) Read(b []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	p.mu.Lock()
+	late := !p.deadline.IsZero() && time.Now().After(p.deadline)
+	p.mu.Unlock()
+	if late { // what is on the line has not come yet
+		return 0, os.ErrDeadlineExceeded
+	}
+	return p.kept.Read(b[:min(len(b), 10)])
+}
+
+func TestSlowLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		docs := small()
+		docs[packet.UserData] = noise(20_000)
+		m := newMachine(t, &guesttest.Server{Documents: docs}, nil)
+		open := m.config.Open
+		m.config.Open = func(path string, speed int) (Port, error) {
+			port, err := open(path, speed)
+			if err != nil {
+				return nil, err
+			}
+			return &slow{kept: port.(kept)}, nil
+		}
+		if r := m.run(time.Minute); r.Result != OK || r.Retries != 0 {
+			t.Errorf("got %+v; the line is slow, and works", r)
+		}
+		m.wantSeed(docs)
+	})
+}
+
+func TestNobodyHasToListen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, &guesttest.Server{Mute: true}, nil)
+		m.config.Console, m.config.Log = nil, nil
+		if r := Seed(t.Context(), m.config); r.Result != Unreachable {
+			t.Errorf("got %+v", r)
+		}
+	})
+}
+
+// faulty is a port that fails.
+type faulty struct{ kept }
+
+func (faulty) Read([]byte) (int, error) { return 0, syscall.EIO }
+
+// TestPortIsOpenedAgain has one that comes late, and one that fails and is there again.
+func TestPortIsOpenedAgain(t *testing.T) {
+	for name, trouble := range map[string]func(since time.Duration, port Port) (Port, error){
+		"comes late": func(since time.Duration, port Port) (Port, error) {
+			if since < openWait-time.Second {
+				return nil, syscall.ENODEV
+			}
+			return port, nil
+		},
+		"fails": func(since time.Duration, port Port) (Port, error) {
+			if since == 0 {
+				return faulty{port.(kept)}, nil
+			}
+			return port, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t, &guesttest.Server{Documents: small()}, nil)
+				open, started := m.config.Open, time.Now()
+				m.config.Open = func(path string, speed int) (Port, error) {
+					port, err := open(path, speed)
+					if err != nil {
+						return nil, err
+					}
+					return trouble(time.Since(started), port)
+				}
+				if r := m.run(DefaultWait); r.Result != OK {
+					t.Errorf("got %+v", r)
+				}
+				m.wantSeed(small())
 			})
 		})
 	}

@@ -332,7 +332,9 @@ func TestEachMigrationEndsOnce(t *testing.T) {
 		play func(r *room, a, b *wire)
 		want []vspc.EventKind
 	}{
-		"resumed, ABORT":   {func(r *room, a, b *wire) { a.guest("x"); a.send(vspc.VMotionAbort{}) }, []vspc.EventKind{vspc.MoveResumed}},
+		"resumed, ABORT": {func(r *room, a, b *wire) { a.guest("x"); a.guest("y"); a.send(vspc.VMotionAbort{}) }, []vspc.EventKind{vspc.MoveResumed}},
+		"BEGIN, ABORT": {func(r *room, a, b *wire) { a.begin("again"); a.send(vspc.VMotionAbort{}) },
+			[]vspc.EventKind{vspc.MoveReplaced, vspc.MoveAborted}},
 		"resumed, expired": {func(r *room, a, b *wire) { a.guest("x"); time.Sleep(vspc.DefaultSecretLifetime) }, []vspc.EventKind{vspc.MoveResumed}},
 		"resumed, BEGIN": {func(r *room, a, b *wire) { a.guest("x"); a.begin("again"); a.send(vspc.VMotionAbort{}) },
 			[]vspc.EventKind{vspc.MoveResumed, vspc.MoveAborted}},

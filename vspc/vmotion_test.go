@@ -145,8 +145,8 @@ func TestVMotion(t *testing.T) {
 				t.Errorf("events %v, want %v", r.kinds(), want)
 			}
 			b.close()
-			if len(r.sessions) != 1 || !errors.Is(r.ears[0].closed, io.EOF) {
-				t.Errorf("%d sessions, closed with %v", len(r.sessions), r.ears[0].closed)
+			if len(r.sessions) != 1 || !errors.Is(r.ears[0].closed, io.EOF) || !slices.Contains(r.kinds(), vspc.PortClosed) {
+				t.Errorf("%d sessions, closed with %v, %v", len(r.sessions), r.ears[0].closed, r.kinds())
 			}
 		})
 	}
@@ -514,6 +514,9 @@ func TestVMotionIsRefusedWhileShuttingDown(t *testing.T) {
 		synctest.Wait()
 		a.send(vspc.VMotionBegin{Sequence: []byte("seq2")})
 		a.gets("", vspc.VMotionNotNow{Sequence: []byte("seq2")})
+		if !slices.Contains(r.kinds(), vspc.MoveRefused) {
+			t.Errorf("the owner is told %v", r.kinds())
+		}
 		b := r.target(t)
 		b.send(vspc.VMotionPeer{SequenceAndSecret: secret}, vspc.VMotionComplete{Sequence: []byte("seq1")})
 		b.gets("held", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
@@ -524,6 +527,34 @@ func TestVMotionIsRefusedWhileShuttingDown(t *testing.T) {
 			t.Errorf("the connection ended with %v", err)
 		}
 	})
+}
+
+// TestAMovedVMKeepsItsName has targets that say who the VM is in part, in other orders, or not at all.
+func TestAMovedVMKeepsItsName(t *testing.T) {
+	for name, says := range map[string]struct{ before, after string }{
+		"nothing":                     {"", ""},
+		"the name, and then the rest": {"", vmName + vcUUID + otherAnswer},
+		"the same, before PEER":       {vmName + vcUUID + otherAnswer, ""},
+		"all but the name":            {"", vcUUID + otherAnswer},
+		"the same before PEER":        {vcUUID + otherAnswer, ""},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			r := newRoom(vspc.Config{})
+			a := r.source(t)
+			was := r.sessions[0].Identity()
+			secret := a.begin("seq1")
+			b := r.target(t)
+			b.say(says.before, 1<<20)
+			b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+			b.say(says.after, 1<<20)
+			b.send(vspc.VMotionComplete{Sequence: []byte("seq1")})
+			b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
+			if now := r.sessions[0].Identity(); now != was || slices.Contains(r.kinds(), vspc.PortRenamed) {
+				t.Errorf("it is now %+v, and was %+v; %v", now, was, r.kinds())
+			}
+			r.end(t)
+		})
+	}
 }
 
 // TestShutdownHasALimit has a vMotion whose target never comes.

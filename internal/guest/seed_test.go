@@ -524,11 +524,14 @@ func TestBootAfterAFirstBootWithoutServer(t *testing.T) {
 // A copy of a VM brings the seed of the VM it was copied from.
 func TestSeedOfAnotherMachine(t *testing.T) {
 	for _, tc := range []struct {
-		name, owner, want string
+		name, owner string
+		later       bool
+		want        string
 	}{
-		{"another machine's", "4213aaaa-0000-0000-0000-00000000000f", SeedRemoved},
-		{"its own", "4213aaaa-0000-0000-0000-000000000001", SeedKept},
-		{"made by hand", "", SeedKept},
+		{"another machine's", "4213aaaa-0000-0000-0000-00000000000f", false, SeedRemoved},
+		{"another machine's, at a later boot", "4213aaaa-0000-0000-0000-00000000000f", true, SeedKept},
+		{"its own", "4213aaaa-0000-0000-0000-000000000001", false, SeedKept},
+		{"made by hand", "", false, SeedKept},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -537,6 +540,9 @@ func TestSeedOfAnotherMachine(t *testing.T) {
 				m.put("cloud/seed/nocloud/user-data", "")
 				if tc.owner != "" {
 					m.put("cloud/seed/nocloud.machine", tc.owner)
+				}
+				if tc.later {
+					m.cached("i-1")
 				}
 				r := m.run(DefaultWait)
 				if _, err := os.Stat(m.config.Dir); r.Seed != tc.want || os.IsNotExist(err) != (tc.want == SeedRemoved) {

@@ -441,6 +441,28 @@ func TestThrottling(t *testing.T) {
 	}
 }
 
+// TestNoiseIsReadWithRests has a guest whose console goes to the port: it must not take the processor from others.
+func TestNoiseIsReadWithRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ln := inBubble(t, server.Config{})
+		h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri})
+		defer h.Close()
+		if err := h.Handshake(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		for range 256 {
+			if _, err := h.Write(append(bytes.Repeat([]byte("x"), 1023), '\n')); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(start); took < time.Second { // the clock is the bubble's
+			t.Errorf("256 KiB were read in %v", took)
+		}
+		time.Sleep(time.Second) // the last rest
+	})
+}
+
 // TestAPortMayCloseWhileItsGuestIsThrottled has a request whose turn comes when nobody is there any more.
 func TestAPortMayCloseWhileItsGuestIsThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -237,7 +237,9 @@ func checkVersion2(found *findings, path string, network map[string]any) {
 	for _, key := range slices.Sorted(maps.Keys(network)) {
 		at := slices.Index(deviceKeys, key)
 		if at < 0 {
-			if meant, _ := nearest.Word(key, deviceKeys); meant != "" {
+			if _, list := network[key].([]any); list && key == "config" {
+				found.add(path+"."+key, "is a list of version 1, of which version 2 takes nothing: write version: 1")
+			} else if meant, _ := nearest.Word(key, deviceKeys); meant != "" {
 				found.add(path+"."+key, "is not a key of a network-config of version 2: did you mean %s?", meant)
 			}
 			continue
@@ -385,6 +387,8 @@ func (n node) word(key string, known []string) string {
 func (n node) link(macKey string, names map[string]bool) {
 	name, ok := n.values["name"].(string)
 	switch {
+	case n.values["name"] == nil:
+		n.add("name", "is missing: the name of the network interface, such as eth0")
 	case !ok || !isInterfaceName(name):
 		n.add("name", "%s", nameProblem)
 	case names[name]:

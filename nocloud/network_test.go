@@ -111,6 +111,8 @@ func TestNetworkProblems(t *testing.T) {
 		{"version", "version: 3", "f:2:3: network.version: must be 1 or 2"},
 		{"version 1 without config", "version: 1", "f:1:1: network.config: must be a list of interfaces, or the word disabled"},
 		{"version 1 type", "version: 1\nconfig:\n- type: fysical\n  name: eth0", "f:4:5: network.config.0.type: is none that cloud-init knows: did you mean physical?"},
+		{"version 1 called 2", "version: 2\nconfig:\n- type: physical\n  name: eth0", "f:3:3: network.config: is a list of version 1, of which version 2 takes nothing: write version: 1"},
+		{"version 1 without name", "version: 1\nconfig:\n- type: physical", "f:4:5: network.config.0.name: is missing: the name of the network interface, such as eth0"},
 		{"version 1 without type", "version: 1\nconfig:\n- name: eth0", "f:4:5: network.config.0.type: is missing: one of physical, bond, bridge, vlan, infiniband, loopback, nameserver, route"},
 		{"version 1 name twice", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: bridge, name: a, bridge_interfaces: []}", "f:5:20: network.config.1.name: is there twice: another interface has it"},
 		{"version 1 MAC address", "version: 1\nconfig:\n- {type: physical, name: a, mac_address: 1}", "f:4:31: network.config.0.mac_address: is not a MAC address of a network card, such as 00:50:56:01:02:03"},

@@ -3,6 +3,8 @@ package packet_test
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -84,6 +86,63 @@ func TestDocumentation(t *testing.T) {
 	for _, code := range []packet.ErrorCode{packet.NotFound, packet.Invalid, packet.Unavailable, packet.Denied, packet.Stale, packet.BadRequest} {
 		if !strings.Contains(string(page), "| `"+string(code)+"` |") {
 			t.Errorf("docs/serial-protocol.md does not explain %s", code)
+		}
+	}
+}
+
+// A message may have as much in it as the documentation says, and no more.
+func TestDocumentedLimitsOfMessages(t *testing.T) {
+	page, err := os.ReadFile("../docs/serial-protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := func(row string) int {
+		t.Helper()
+		match := regexp.MustCompile(row).FindSubmatch(page)
+		if match == nil {
+			t.Fatalf("docs/serial-protocol.md has nothing like %s", row)
+		}
+		n, _ := strconv.Atoi(string(match[1])) // digits
+		return n
+	}
+	hello := func(change func(h *packet.Hello, n int)) func(int) error {
+		return func(n int) error {
+			h := packet.Hello{Versions: []int{2}, Nonce: "n"}
+			change(&h, n)
+			_, err := packet.ParseHello(h.Append(nil))
+			return err
+		}
+	}
+	report := func(change func(r *packet.Report, n int)) func(int) error {
+		return func(n int) error {
+			r := packet.Report{BootID: "b", Stage: "seed"}
+			change(&r, n)
+			_, err := packet.ParseReport(r.Append(nil))
+			return err
+		}
+	}
+	token, name, text := `\| bytes of `+"`agent`"+`.* \| (\d+) \|`, `\| bytes of a document's name.* \| (\d+) \|`, `\| bytes of `+"`instance_id`"+`.* \| (\d+) \|`
+	for what, tc := range map[string]struct {
+		row   string
+		parse func(n int) error
+	}{
+		"versions":    {`\| (\d+) .versions.,`, hello(func(h *packet.Hello, n int) { h.Versions = make([]int, n) })},
+		"encodings":   {` (\d+) .encodings.,`, hello(func(h *packet.Hello, n int) { h.Encodings = strings.Split(strings.Repeat("a", n), "") })},
+		"nics":        {` (\d+) .nics. \|`, hello(func(h *packet.Hello, n int) { h.NICs = make([]packet.NIC, n) })},
+		"agent":       {token, hello(func(h *packet.Hello, n int) { h.Agent = strings.Repeat("a", n) })},
+		"nonce":       {token, hello(func(h *packet.Hello, n int) { h.Nonce = strings.Repeat("a", n) })},
+		"encoding":    {name, hello(func(h *packet.Hello, n int) { h.Encodings = []string{strings.Repeat("a", n)} })},
+		"boot_id":     {token, report(func(r *packet.Report, n int) { r.BootID = strings.Repeat("a", n) })},
+		"stage":       {name, report(func(r *packet.Report, n int) { r.Stage = strings.Repeat("a", n) })},
+		"result":      {name, report(func(r *packet.Report, n int) { r.Result = strings.Repeat("a", n) })},
+		"instance_id": {text, report(func(r *packet.Report, n int) { r.InstanceID = strings.Repeat("a", n) })},
+	} {
+		n := limit(tc.row)
+		if err := tc.parse(n); err != nil {
+			t.Errorf("%s at the limit of %d: %v", what, n, err)
+		}
+		if tc.parse(n+1) == nil {
+			t.Errorf("%s may be more than the documented %d", what, n)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package packet_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"vmw-cloudinit-metadata/packet"
 )
@@ -32,6 +33,32 @@ func ExampleAppendFrame() {
 	// Output:
 	// "!!RESPONSE_USERDATA#I2Nsb3VkLWNvbmZpZwo=\n"
 	// "!!RESPONSE_ERROR#eyJyZXF1ZXN0IjoiUkVRVUVTVF9VU0VSREFUQSIsImNvZGUiOiJub3QtZm91bmQiLCJtZXNzYWdlIjoibm8gdXNlci1kYXRhIn0=\n"
+}
+
+// A client of version 1 asks for each document, and reads answers of any length.
+func ExampleReader() {
+	line := strings.NewReader("login: !!RESPONSE_METADATA#eyJpbnN0YW5jZS1pZCI6ImktMSJ9\n" + // in earnest: the serial port
+		`!!RESPONSE_ERROR#eyJyZXF1ZXN0IjoiUkVRVUVTVF9VU0VSREFUQSIsImNvZGUiOiJub3QtZm91bmQiLCJtZXNzYWdlIjoibm8gdXNlci1kYXRhIn0=` + "\n")
+	answers := packet.NewReader(line, packet.FrameLen(packet.ResponseMetaData, packet.MaxDocument))
+	for _, document := range []packet.Document{packet.MetaData, packet.UserData} {
+		fmt.Printf("%q\n", packet.AppendFrame(nil, document.Request(), nil)) // in earnest: written to the port
+		answer, err := answers.ReadFrame()
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		if answer.Code == packet.ResponseError {
+			failed, err := packet.ParseError(answer.Data)
+			fmt.Println(failed, err)
+			continue
+		}
+		fmt.Printf("%s\n", answer.Data)
+	}
+	// Output:
+	// "!!REQUEST_METADATA#\n"
+	// {"instance-id":"i-1"}
+	// "!!REQUEST_USERDATA#\n"
+	// the server says not-found: no user-data <nil>
 }
 
 func ExampleOffer() {

@@ -5,8 +5,8 @@
 // and the messages inside them. Version 1 of the protocol is one request and one answer for each document; version 2
 // fetches a document in small, checked pieces, over a line that loses bytes. docs/serial-protocol.md describes both.
 //
-// [Scanner] takes frames out of bytes that arrive in any pieces; [AppendFrame] makes them. [Offer] is the server's
-// side of version 2, without a transport.
+// [Scanner] takes frames out of bytes that arrive in any pieces, [Reader] out of an io.Reader; [AppendFrame] makes them.
+// [Offer] is the server's side of version 2, without a transport.
 package packet
 
 import (

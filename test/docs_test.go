@@ -239,6 +239,19 @@ func TestWordsOfTheDocuments(t *testing.T) {
 			}
 		}
 	}
+	logs := regexp.MustCompile(`(?:log|logger)\.(?:Info|Warn|Error)\("([^"]+)"|quiet\.log\([^,]+, [^,]+, [^,]+, "([^"]+)"`).FindAllStringSubmatch(server, -1)
+	for _, match := range logs {
+		message := match[1] + match[2]
+		if !slices.ContainsFunc(firstCells(operations, "## The log"), func(line string) bool {
+			start, _, _ := strings.Cut(line, "…")
+			return strings.HasPrefix(message, start)
+		}) {
+			t.Errorf("docs/operations.md says nothing of the log's line %q", message)
+		}
+	}
+	if len(logs) < 25 {
+		t.Errorf("only %d log lines are found in the source", len(logs))
+	}
 	for _, counter := range firstCells(operations, "## Counters") {
 		if !strings.Contains(server, `{"`+counter+`", &s.`) {
 			t.Errorf("docs/operations.md: there is no counter %q", counter)
@@ -291,4 +304,18 @@ func firstCells(document, heading string) (cells []string) {
 		}
 	}
 	return cells
+}
+
+// TestArchitectureNamesAllPackages looks for each internal package in the table of packages.
+func TestArchitectureNamesAllPackages(t *testing.T) {
+	page := read(t, "docs/architecture.md")
+	folders, err := filepath.Glob("../internal/*")
+	if err != nil || len(folders) < 15 {
+		t.Fatalf("only %d folders: %v", len(folders), err)
+	}
+	for _, folder := range folders {
+		if name := strings.TrimPrefix(folder, "../"); !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("docs/architecture.md says nothing of %s: give it a row", name)
+		}
+	}
 }

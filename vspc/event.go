@@ -16,7 +16,7 @@ const (
 	PortReplaced                        // the host has connected the port anew
 	PortRenamed                         // the VM's name is another one now; Former is the old one
 	MoveBegun                           // the source has leave to move
-	MoveRefused                         // the source was told NOTNOW: we are shutting down
+	MoveRefused                         // who began was told NOTNOW: we are shutting down, or the VM is not there
 	MovePeered                          // the target has shown the secret
 	MoveCompleted                       // the VM runs on the target
 	MoveAborted                         // the source said that the VM stays

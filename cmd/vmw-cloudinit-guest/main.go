@@ -80,7 +80,7 @@ func (p *program) run(ctx context.Context, args []string) int {
 		fmt.Fprintf(p.out, "%s %s %s/%s\n", name, versionText(), runtime.GOOS, runtime.GOARCH)
 		return 0
 	case "help", "--help", "-help", "-h":
-		if len(args) == 1 && args[0] != "help" {
+		if len(args) == 1 && args[0] != "help" && !strings.HasPrefix(args[0], "-") {
 			return p.run(ctx, []string{args[0], "-h"})
 		}
 		fmt.Fprint(p.out, usage)
@@ -222,12 +222,14 @@ func (p *program) get(ctx context.Context, args []string) int {
 	if code, ok := f.parse(args, 1); !ok {
 		return code
 	}
-	var document packet.Document
-	if len(f.operands) > 0 {
-		document = packet.Document(f.operands[0])
+	const known = "meta-data, user-data, vendor-data or network-config"
+	if len(f.operands) == 0 {
+		fmt.Fprintf(p.err, "%s: get needs a document: %s\n", name, known)
+		return wrongUsage
 	}
+	document := packet.Document(f.operands[0])
 	if !document.Valid() {
-		fmt.Fprintf(p.err, "%s: get needs a document: meta-data, user-data, vendor-data or network-config\n", name)
+		fmt.Fprintf(p.err, "%s: there is no document %q, but %s\n", name, f.operands[0], known)
 		return wrongUsage
 	}
 	data, outcome, err := guest.Get(ctx, f.config, document, p.progress(document))

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -218,6 +220,12 @@ func TestUsage(t *testing.T) {
 		{[]string{"sead"}, "", 2, `no command "sead"`},
 		{[]string{"help"}, "", 0, "Exit codes"},
 		{[]string{"help", "seed"}, "", 0, "-cloud-dir"},
+		{[]string{"help", "help"}, "", 0, "Exit codes"},
+		{[]string{"help", "--help"}, "", 0, "Exit codes"},
+		{[]string{"-h", "-h"}, "", 0, "Exit codes"},
+		{[]string{"help", "sead"}, "", 2, `no command "sead"`},
+		{[]string{"get"}, "", 2, "get needs a document: meta-data"},
+		{[]string{"get", "userdata"}, "", 2, `no document "userdata", but meta-data, user-data`},
 		{[]string{"get", "-h"}, "", 0, "get [FLAGS] DOCUMENT"},
 		{[]string{"version"}, "", 0, runtime.GOARCH},
 		{[]string{"seed", "now"}, "", 2, `"now" is one argument too many`},
@@ -236,6 +244,46 @@ func TestUsage(t *testing.T) {
 	} {
 		if code, out, errs := run(t, tc.args, tc.env); code != tc.code || !strings.Contains(out+errs, tc.text) {
 			t.Errorf("%q: exit code %d\n%s%s", tc.args, code, out, errs)
+		}
+	}
+}
+
+// The manual page has the flags that the program has, with the values that they have if they are not given.
+func TestManualPage(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/guest/vmw-cloudinit-guest.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	flag := regexp.MustCompile(`(?m)^  -([a-z-]+).*\n(?:.*\(default "?([^")]+)"?\))?`)
+	for _, command := range []string{"seed", "get", "probe"} {
+		_, _, help := run(t, []string{command, "-h"})
+		flags := flag.FindAllStringSubmatch(help, -1)
+		if len(flags) < 4 {
+			t.Fatalf("%s has only the flags %q", command, flags)
+		}
+		for _, match := range flags {
+			name, value := match[1], match[2]
+			_, entry, found := strings.Cut(page, "\n.It Fl -"+name+" ")
+			entry, _, _ = strings.Cut(entry, "\n.It ")
+			switch {
+			case !found:
+				t.Errorf("it says nothing of --%s", name)
+			case name == "wait":
+				want, err := time.ParseDuration(value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(entry, fmt.Sprintf(".Cm %.0fs\nfor\n.Cm %s", want.Seconds(), command)) {
+					t.Errorf("it lacks the --wait %s of %s", value, command)
+				}
+			case strings.HasPrefix(value, "each") || value == "print": // said in its own words
+			case !strings.Contains(entry, value):
+				t.Errorf("it lacks the %q of --%s", value, name)
+			}
+			if !strings.Contains(page, ".Ev "+prefix+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))) {
+				t.Errorf("it lacks the variable of --%s", name)
+			}
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 
 const checkHelp = `check looks at all that a driver holds, or at one VM's data: whether it can be read and rendered, what cloud-init's own
 JSON schemas say to its cloud-config and its network-config, whether its public keys can be read, and whether two VMs share an
-instance-id, an address or a hostname.
+instance-id, an address, a MAC address or a hostname.
 
 The schemas are those of an installed cloud-init, or of one that was unpacked: --schemas names the folder. Without any,
 user-data is only parsed.
@@ -53,10 +53,10 @@ func newCheckCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.vm.Name, "name", "", "this VM alone, by its name in vSphere")
-	flags.StringVar(&f.vm.UUID, "uuid", "", "this VM alone, by its VC UUID")
+	flags.StringVar(&f.vm.Name, "name", "", "this VM alone, by its `NAME` in vSphere")
+	flags.StringVar(&f.vm.UUID, "uuid", "", "this VM alone, by its VC `UUID`")
 	f.driver.register(flags)
-	flags.StringVar(&f.schemas, "schemas", "", "folder with cloud-init's schemas, or with an unpacked cloud-init; found by itself where cloud-init is installed")
+	flags.StringVar(&f.schemas, "schemas", "", "`FOLDER` with cloud-init's schemas, or with an unpacked cloud-init; found by itself where cloud-init is installed")
 	flags.Var(f.output, "output", "how findings are written to stdout")
 	fromEnvironment(cmd)
 	return cmd
@@ -89,6 +89,9 @@ func (f *checkFlags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	stopProgress()
 	if err != nil {
 		return err
+	}
+	if checker.Checked() == 0 {
+		fmt.Fprintln(stderr, "the driver holds no VM's data, so nothing was checked: is it the right place?")
 	}
 	findings := checker.Findings()
 	switch f.output.value {

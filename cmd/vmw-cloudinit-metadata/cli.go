@@ -49,7 +49,12 @@ func newRootCommand() *cobra.Command {
 			return usageErrorf("there is no command %q%s", args[0], nearest.Hint(args[0], commandNames(cmd)))
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+			return usageErrorf("--%s %q: %w", bad.GetFlag().Name, bad.GetValue(), unfit(bad.GetFlag(), bad))
+		}
+		return usageError{err}
+	})
 	commands := []*cobra.Command{
 		newRunCommand(), newRenderCommand(), newCheckCommand(), newSimulateCommand(), newTLSInitCommand(), newVersionCommand(), newDocsCommand(),
 	}

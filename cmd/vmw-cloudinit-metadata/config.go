@@ -110,6 +110,8 @@ func unfit(flag *pflag.Flag, err error) error {
 		return errors.New("it must be a whole number, as in 500")
 	case "duration":
 		return errors.New("it must be a time with its unit, as in 30s")
+	case "bool":
+		return errors.New("it must be true or false")
 	}
 	return errors.Unwrap(err)
 }

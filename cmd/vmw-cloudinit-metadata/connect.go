@@ -19,7 +19,12 @@ import (
 	"vmw-cloudinit-metadata/internal/tlspair"
 )
 
-const errConnectionRefused = syscall.ECONNREFUSED
+// What the network says when nobody listens, and of who takes a connection and closes it at once.
+const (
+	errConnectionRefused = syscall.ECONNREFUSED
+	errConnectionReset   = syscall.ECONNRESET
+	errBrokenPipe        = syscall.EPIPE
+)
 
 // serverFlags say where the server is, and how it is encrypted.
 type serverFlags struct {

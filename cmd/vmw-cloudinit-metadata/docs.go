@@ -1,8 +1,11 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 )
 
 // newDocsCommand is for those who make packages.
@@ -19,6 +22,9 @@ func newDocsCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
+			for _, command := range root.Commands() {
+				command.Flags().VisitAll(tellChoices)
+			}
 			root.DisableAutoGenTag = true
 			return doc.GenManTree(root, &doc.GenManHeader{
 				Section: "1",
@@ -28,4 +34,11 @@ func newDocsCommand() *cobra.Command {
 		},
 	})
 	return docs
+}
+
+// tellChoices adds the words that a flag takes to its description: manual pages have no room for them beside its name.
+func tellChoices(f *pflag.Flag) {
+	if c, ok := f.Value.(*choice); ok {
+		f.Usage = "(" + strings.Join(c.words, ", ") + ") " + f.Usage
+	}
 }

@@ -152,7 +152,7 @@ func (f *runFlags) run(cmd *cobra.Command, file *configuration) error {
 		return err
 	}
 	closeDrivers := sync.OnceFunc(closeServices)
-	defer closeDrivers()
+	defer closeInTime(closeDrivers, logger)
 	room := roomFor(raiseFileLimit())
 	s, err := server.New(server.Config{
 		Services:        services,
@@ -214,6 +214,20 @@ func (f *runFlags) services(content *config.Config, logger *slog.Logger) ([]serv
 		return nil, nil, err
 	}
 	return []server.Service{{URI: f.uri, Driver: driver}}, closeDriver, nil
+}
+
+// closeInTime closes the drivers, and leaves one behind that takes longer than reloadLimit.
+func closeInTime(closeDrivers func(), logger *slog.Logger) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		closeDrivers()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(reloadLimit):
+		logger.Warn("stopped without waiting for a driver to be closed")
+	}
 }
 
 type described struct{ uri, driver string }

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"math"
 	"net/netip"
 	"reflect"
 	"regexp"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestNetworks(t *testing.T) {
@@ -36,5 +41,26 @@ func TestRoomLeavesFilesToTheDriver(t *testing.T) {
 		if got := roomFor(files); got != want {
 			t.Errorf("%d open files leave room for %d ports, want %d", files, got, want)
 		}
+	}
+}
+
+// A driver that hangs when it is closed, with its database say, holds up a restart for seconds, and not for ever.
+func TestTheEndWaitsForDriversAWhile(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			closing := make(chan struct{})
+			if !hangs {
+				close(closing)
+			}
+			started := time.Now()
+			closeInTime(func() { <-closing }, slog.New(slog.NewTextHandler(&log, nil)))
+			if took := time.Since(started); took > reloadLimit || hangs != strings.Contains(log.String(), "stopped without waiting for a driver to be closed") {
+				t.Errorf("hangs: %t; it took %v, and the log has %q", hangs, took, &log)
+			}
+			if hangs {
+				close(closing)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -54,7 +55,12 @@ func newSimulateCommand() *cobra.Command {
 		Short:   "Be a VM: connect to a server, ask, and print",
 		Long:    simulateHelp,
 		Example: simulateExample,
-		Args:    noArguments,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if link := cmd.Flags().Lookup("pty"); link.Changed && link.Value.String() == noLink && len(args) == 1 {
+				return usageErrorf("--pty takes its link behind an equals sign: --pty=%s", args[0])
+			}
+			return noArguments(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), cmd.Flags().Changed("pty"))
 		},
@@ -85,12 +91,14 @@ func (f *simulateFlags) run(ctx context.Context, stdout, stderr io.Writer, pty b
 		return usageErrorf("--uri is missing: the server takes only ports with its own URI")
 	case err != nil:
 		return err
+	case vm.Name == "" && vm.UUID == "":
+		return usageErrorf("which VM? Give --name, --uuid or both: the server waits for one of them before it answers")
 	case f.unix != "" && pty:
 		return usageErrorf("--unix and --pty: there is one port; take one of them")
 	case f.moves < 0 || f.duration < 0 || f.timeout <= 0:
 		return usageErrorf("a time must not be negative, nor --timeout 0")
 	}
-	dial, tls, err := f.server.dialer()
+	dial, tlsConfig, err := f.server.dialer()
 	if err != nil {
 		return err
 	}
@@ -98,7 +106,7 @@ func (f *simulateFlags) run(ctx context.Context, stdout, stderr io.Writer, pty b
 		Identity:   vspc.Identity{Name: vm.Name, VCUUID: vm.UUID, BIOSUUID: vm.BIOSUUID},
 		ServiceURI: f.uri,
 		Direction:  vspc.Client,
-		TLS:        tls,
+		TLS:        tlsConfig,
 	}
 	if f.direction.value == "server" {
 		conf.Direction = vspc.Server
@@ -155,7 +163,9 @@ func (s *simulation) explain(err error) error {
 		advice = "It is no serial port concentrator, or one that demands encryption. Is the port number right? Does it take --tls?"
 	case errors.Is(err, context.DeadlineExceeded):
 		advice = "Is there a server, and does it expect TLS where this end has none, or the other way round?"
-	case errors.Is(err, io.EOF):
+	case isAnswerInClear(err):
+		advice = "It does not speak TLS there: leave out --tls, or telnets://, or give the server a certificate."
+	case errors.Is(err, io.EOF), errors.Is(err, errConnectionReset), errors.Is(err, errBrokenPipe):
 		advice = "The server's log says why; it may have a limit, or a rule on who may connect."
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errConnectionRefused):
 		advice = "Does the server run, and listen there?"
@@ -163,6 +173,12 @@ func (s *simulation) explain(err error) error {
 		return fmt.Errorf("%s: %w", s.flags.server.connect, err)
 	}
 	return fmt.Errorf("%s: %w\n%s", s.flags.server.connect, err, advice)
+}
+
+// isAnswerInClear reports whether TLS was begun with a server that speaks telnet, or something else.
+func isAnswerInClear(err error) bool {
+	_, ok := errors.AsType[tls.RecordHeaderError](err)
+	return ok
 }
 
 // ask asks for each document once.

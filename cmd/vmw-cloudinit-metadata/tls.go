@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -126,6 +127,12 @@ const tlsInitExample = `  vmw-cloudinit-metadata tls-init --name metadata.exampl
 // maxDays is a hundred years. A time.Duration holds no three hundred.
 const maxDays = 36500
 
+// isDNSName reports whether name can stand in a URI, and be looked up.
+func isDNSName(name string) bool {
+	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-_.*"
+	return name != "" && strings.Trim(strings.ToLower(name), allowed) == ""
+}
+
 type tlsInitFlags struct {
 	names             []string
 	certFile, keyFile string
@@ -159,6 +166,11 @@ func (f *tlsInitFlags) run(stdout io.Writer) error {
 			return usageErrorf("--name is missing, and this machine has no name: %w", err)
 		}
 		f.names = []string{name}
+	}
+	for _, name := range f.names {
+		if net.ParseIP(name) == nil && !isDNSName(name) {
+			return usageErrorf("--name %q: not a host's name or address, as in metadata.example.com", name)
+		}
 	}
 	if f.valid < 1 || f.valid > maxDays {
 		return usageErrorf("--days must be from 1 to %d", maxDays)

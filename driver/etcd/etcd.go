@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"vmw-cloudinit-metadata/internal/late"
 	"vmw-cloudinit-metadata/internal/options"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/vmfile"
@@ -258,12 +259,18 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
-	case err != nil && timed.Err() != nil:
-		return nil, fmt.Errorf("etcd: %w", oneLine{d.tries.explain(err)})
 	case err != nil:
-		return nil, fmt.Errorf("etcd: %w", oneLine{err})
+		return nil, fmt.Errorf("etcd: %w", oneLine{d.explain(err)})
 	}
 	return doc.instance, doc.err
+}
+
+// explain says of an err that is the end of Config.Timeout what did not come in it, and as far as is known why.
+func (d *Driver) explain(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return d.tries.explain(&late.Error{Limit: d.config.Timeout, Missing: "answer from " + strings.Join(d.config.Endpoints, ", ")})
 }
 
 // keys are a VM's, the one that wins first.
@@ -352,7 +359,7 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	return func(yield func(metadata.Entry, error) bool) {
 		client, err := d.connect()
 		if err != nil {
-			yield(metadata.Entry{}, fmt.Errorf("etcd: %w", oneLine{d.tries.explain(err)}))
+			yield(metadata.Entry{}, fmt.Errorf("etcd: %w", oneLine{d.explain(err)}))
 			return
 		}
 		end := clientv3.GetPrefixRangeEnd(d.config.Prefix)
@@ -360,12 +367,9 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 		for from := d.config.Prefix; ; {
 			timed, cancel := context.WithTimeout(ctx, d.config.Timeout)
 			page, err := client.Get(timed, from, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
-			late := timed.Err() != nil
 			cancel()
 			if err != nil {
-				if late {
-					err = d.tries.explain(err)
-				}
+				err = d.explain(err)
 				if ctx.Err() != nil {
 					err = ctx.Err()
 				}

@@ -519,6 +519,20 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// So he is where nothing at all comes, and nothing says why.
+func TestSilentServer(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	endpoint := "http://" + silent.Addr().String()
+	d := open(t, etcd.Config{Endpoints: []string{endpoint}, Timeout: 300 * time.Millisecond})
+	if got, want := userData(t, d, metadata.VM{Name: "web1"}), "etcd: no answer from "+endpoint+" within 300ms"; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // A list of what nobody gives ends, and says why.
 func TestListWithoutServer(t *testing.T) {
 	nobody := freeURL(t)

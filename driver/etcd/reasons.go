@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"vmw-cloudinit-metadata/internal/late"
 )
 
 // maxShown bounds what an error shows of why a try failed, in bytes.
@@ -39,8 +41,8 @@ func (r *reasons) watch(ctx context.Context, method string, request, reply any, 
 	return err
 }
 
-// explain adds the reason to err, which says that the time is over.
-func (r *reasons) explain(err error) error {
+// explain returns err, which says that the time is over, with the reason.
+func (r *reasons) explain(err *late.Error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == "" {

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"vmw-cloudinit-metadata/internal/late"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/vmfile"
 )
@@ -58,16 +61,23 @@ func (d *Driver) get(ctx context.Context, u *url.URL, parse func(name string, bo
 }
 
 func (d *Driver) fetch(ctx context.Context, u *url.URL, cached *document, parse func(name string, body []byte) (any, error)) (*document, error) {
-	request, err := d.request(ctx, u, cached)
+	var missing missing
+	request, err := d.request(missing.watch(ctx), u, cached)
 	if err != nil {
 		return nil, err
+	}
+	failed := func(err error) error {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = &late.Error{Limit: d.config.Timeout, Missing: missing.String()}
+		}
+		return fmt.Errorf("http: %s: %w", place(u), err)
 	}
 	response, err := d.client.Do(request)
 	if err != nil {
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err // the URL in it is whole
 		}
-		return nil, fmt.Errorf("http: %s: %w", place(u), err)
+		return nil, failed(err)
 	}
 	defer response.Body.Close()
 	switch {
@@ -82,7 +92,7 @@ func (d *Driver) fetch(ctx context.Context, u *url.URL, cached *document, parse 
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, vmfile.MaxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("http: %s: %w", place(u), err)
+		return nil, failed(err)
 	}
 	fetched := &document{size: len(body)}
 	if len(body) > vmfile.MaxSize {
@@ -93,6 +103,21 @@ func (d *Driver) fetch(ctx context.Context, u *url.URL, cached *document, parse 
 	}
 	fetched.keep(response.Header)
 	return fetched, nil
+}
+
+// missing is what a request still waits for.
+type missing struct{ atomic.Value }
+
+func (m *missing) String() string { return m.Load().(string) }
+
+// watch returns a context for the request.
+func (m *missing) watch(ctx context.Context) context.Context {
+	m.Store("connection")
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		TLSHandshakeStart:    func() { m.Store("end of the TLS handshake") },
+		GotConn:              func(httptrace.GotConnInfo) { m.Store("answer") },
+		GotFirstResponseByte: func() { m.Store("end of the answer") },
+	})
 }
 
 func (d *Driver) request(ctx context.Context, u *url.URL, cached *document) (*http.Request, error) {

@@ -106,8 +106,10 @@ func New(config Config) (*Driver, error) {
 	d.cache = lru.New[string, *document](d.config.CacheBytes)
 	var err error
 	switch {
-	case (config.URL == "") == (config.NoCloud == ""):
+	case config.URL == "" && config.NoCloud == "":
 		err = &options.Error{Problem: `one of the options "url" and "nocloud" is required`}
+	case config.URL != "" && config.NoCloud != "":
+		err = &options.Error{Problem: `the options "url" and "nocloud" exclude each other: leave one of them out`}
 	case config.URL != "":
 		d.target, err = parseTarget("url", config.URL)
 	default:

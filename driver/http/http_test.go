@@ -119,7 +119,7 @@ func TestBadConfig(t *testing.T) {
 		want   string
 	}{
 		{Config{}, `one of the options "url" and "nocloud" is required`},
-		{Config{URL: "http://a/", NoCloud: "http://a/"}, "one of the options"},
+		{Config{URL: "http://a/", NoCloud: "http://a/"}, `the options "url" and "nocloud" exclude each other`},
 		{Config{URL: "ftp://a/"}, "option url: must be an http:// or https:// URL"},
 		{Config{URL: "/a"}, "must be an http:// or https:// URL"},
 		{Config{URL: "http://a\x00/"}, "is not a URL"},
@@ -308,13 +308,31 @@ func TestHostileBodies(t *testing.T) {
 	if _, err := d2.Find(t.Context(), metadata.VM{Name: "short"}); err == nil || errors.Is(err, metadata.ErrInvalid) {
 		t.Errorf("short: %v", err)
 	}
-	if _, err := d.Find(t.Context(), metadata.VM{Name: "slow"}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := d.Find(t.Context(), metadata.VM{Name: "slow"}); !errors.Is(err, context.DeadlineExceeded) || !strings.HasSuffix(err.Error(), "/slow: no end of the answer within 300ms") {
 		t.Errorf("slow: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := d2.Find(ctx, metadata.VM{Name: "slow"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("slow, for one with less time: %v", err)
+	}
+}
+
+// An administrator is told what a server that says nothing did not do.
+func TestSilentServer(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for scheme, want := range map[string]string{
+		"http":  "no answer within 100ms",
+		"https": "no end of the TLS handshake within 100ms",
+	} {
+		d := newDriver(t, Config{URL: scheme + "://" + silent.Addr().String() + "/{{.Name}}", Timeout: 100 * time.Millisecond})
+		if _, err := d.Find(t.Context(), metadata.VM{Name: "web1"}); err == nil || !strings.HasSuffix(err.Error(), "/web1: "+want) {
+			t.Errorf("%s: got %v, want %s", scheme, err, want)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"vmw-cloudinit-metadata/internal/late"
 	"vmw-cloudinit-metadata/internal/options"
 	"vmw-cloudinit-metadata/metadata"
 	"vmw-cloudinit-metadata/vmfile"
@@ -169,7 +171,7 @@ func isAnswer(err error) bool {
 func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
 	connection, err := d.pool.Acquire(ctx)
 	if err != nil {
-		return nil, explain(err)
+		return nil, explain(d.noConnection(err))
 	}
 	defer connection.Release()
 	ctx, cancel := context.WithCancel(ctx)
@@ -189,9 +191,33 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 		case closing == nil:
 			return instance, err
 		case !isUntranslatable(closing) || values[nameIndex] == nil:
-			return nil, explain(closing)
+			return nil, explain(d.noAnswer(closing))
 		}
 	}
+}
+
+// noConnection says of an err that is the end of Config.Timeout why there was no connection until then.
+func (d *Driver) noConnection(err error) error {
+	if _, known := errors.AsType[*pgconn.ConnectError](err); known || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if stat := d.pool.Stat(); stat.AcquiredConns() == stat.MaxConns() {
+		return &late.Error{Limit: d.config.Timeout, Missing: fmt.Sprintf("free connection (max-connections is %d)", stat.MaxConns())}
+	}
+	config := &d.pool.Config().ConnConfig.Config
+	hosts := []string{net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))}
+	for _, other := range config.Fallbacks {
+		hosts = append(hosts, net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))))
+	}
+	return &late.Error{Limit: d.config.Timeout, Missing: "connection to " + strings.Join(slices.Compact(hosts), ", ")}
+}
+
+// noAnswer says so of an err that is the end of Config.Timeout.
+func (d *Driver) noAnswer(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &late.Error{Limit: d.config.Timeout, Missing: "end of the query"}
 }
 
 // isUntranslatable is for a character that the database's encoding lacks. A name that has one is in no row.

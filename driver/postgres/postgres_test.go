@@ -105,6 +105,20 @@ func (s *server) exec(t *testing.T, sql string, args ...any) {
 	}
 }
 
+// count returns the number that a query gives.
+func (s *server) count(t *testing.T, query string) (n int) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.dsn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
 func open(t *testing.T, config postgres.Config) *postgres.Driver {
 	t.Helper()
 	d, err := postgres.New(config)
@@ -309,6 +323,9 @@ func testFaults(t *testing.T, s *server) {
 		wg.Go(func() {
 			_, err := slow.Find(t.Context(), metadata.VM{Name: "slow"})
 			outageOnly(t, "slow", err)
+			if want := "postgres: no end of the query within 300ms"; fmt.Sprint(err) != want {
+				t.Errorf("slow: got %v, want %s", err, want)
+			}
 		})
 	}
 	for range 4 {
@@ -325,6 +342,24 @@ func testFaults(t *testing.T, s *server) {
 		t.Errorf("a caller with less time got %v", err)
 	}
 
+	crowded := open(t, postgres.Config{
+		DSN: s.dsn(), MaxConnections: 1, Timeout: 300 * time.Millisecond, Query: "SELECT '{}' AS document",
+		List: "SELECT 'crowded'::text AS uuid, NULL AS name FROM pg_sleep(3600)",
+	})
+	listing, end := context.WithCancel(t.Context())
+	defer end()
+	wg.Go(func() {
+		for range crowded.All(listing) {
+		}
+	})
+	for s.count(t, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%crowded%'") == 0 {
+	}
+	if _, err := crowded.Find(t.Context(), metadata.VM{Name: "web1"}); fmt.Sprint(err) != "postgres: no free connection (max-connections is 1) within 300ms" {
+		t.Errorf("with no connection free: got %v", err)
+	}
+	end()
+	wg.Wait()
+
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -339,6 +374,9 @@ func testFaults(t *testing.T, s *server) {
 		start := time.Now()
 		_, err := open(t, postgres.Config{DSN: dsn, Query: "SELECT '{}' AS document", Timeout: 300 * time.Millisecond}).Find(t.Context(), metadata.VM{Name: "web1"})
 		outageOnly(t, what, err)
+		if want := "postgres: no connection to " + net.JoinHostPort(host, port) + " within 300ms"; what == "hanging" && fmt.Sprint(err) != want {
+			t.Errorf("hanging: got %v, want %s", err, want)
+		}
 		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("%s: took %s", what, took)
 		}

@@ -22,6 +22,7 @@ func rules() []arch.Rule {
 		// Codecs and the words of the field: nothing but the standard library.
 		{Package: "internal/uuid", Pure: true},
 		{Package: "internal/nearest", Pure: true},
+		{Package: "internal/late", Pure: true},
 		{Package: "internal/options", Pure: true, Imports: []string{"internal/nearest"}},
 		{Package: "metadata", Pure: true, Imports: []string{"internal/uuid"}},
 		{Package: "metadata/metadatatest", Imports: []string{"metadata"}},
@@ -45,9 +46,9 @@ func rules() []arch.Rule {
 		{Package: "internal/workers", Pure: true},
 		{Package: "driver/file", Imports: []string{"internal/dedupe", "internal/nearest", "internal/options", "internal/workers", "metadata", "metadata/layer", "metadata/template", "vmfile"}},
 		{Package: "driver/command", Imports: []string{"metadata", "vmfile", "internal/options"}},
-		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/options", "internal/lru"}},
-		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/options", "github.com/jackc/pgx/v5"}},
-		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.uber.org/zap", "google.golang.org/grpc"}},
+		{Package: "driver/http", Imports: []string{"metadata", "vmfile", yaml11, "internal/late", "internal/options", "internal/lru"}},
+		{Package: "driver/postgres", Imports: []string{"metadata", "vmfile", "internal/late", "internal/options", "github.com/jackc/pgx/v5"}},
+		{Package: "driver/etcd", Imports: []string{"metadata", "vmfile", "internal/late", "internal/options", "internal/lru", "go.etcd.io/etcd/client/v3", "go.uber.org/zap", "google.golang.org/grpc"}},
 		{Package: "metadata/template", Pure: true, Imports: []string{"metadata", "internal/nearest", yaml11}},
 		{Package: "metadata/...", Imports: []string{"metadata", "internal/lru"}},
 

@@ -10,7 +10,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -53,12 +52,6 @@ var (
 	// errBroken: what the server sends is wrong, however often it is asked.
 	errBroken = errors.New("what the server sends can't be used")
 )
-
-// Line is a serial line. SetDeadline ends a waiting Read with os.ErrDeadlineExceeded.
-type Line interface {
-	io.ReadWriter
-	SetDeadline(time.Time) error
-}
 
 // Client asks the server behind one line. It is not safe for concurrent use.
 type Client struct {
@@ -374,76 +367,6 @@ func (c *Client) takeHello(frame packet.Frame) error {
 	return nil
 }
 
-func (c *Client) askOld(ctx context.Context, wait time.Duration) error {
-	data, err := c.old(ctx, packet.MetaData, wait)
-	if err != nil || c.reply != nil {
-		return err
-	}
-	c.oldMeta = data
-	return nil
-}
-
-// old asks for one document in the way of version 1. A late answer to a hello ends it, too: c.reply is then set.
-func (c *Client) old(ctx context.Context, name packet.Document, wait time.Duration) (data []byte, err error) {
-	err = c.exchange(ctx, name.Request(), nil, wait, func(frame packet.Frame) error {
-		if frame.Code == packet.ResponseHello {
-			return c.takeHello(frame)
-		}
-		if name == packet.MetaData && (len(frame.Data) == 0 || frame.Data[0] == '{' && !json.Valid(frame.Data)) {
-			return errDamaged
-		}
-		data = append([]byte{}, frame.Data...)
-		return nil
-	})
-	return data, err
-}
-
-// fetchOld asks for the documents one after the other. A server of version 1 may keep silent about what it doesn't
-// have: that is believed once it has answered another question after it.
-func (c *Client) fetchOld(ctx context.Context, want []packet.Document) (map[packet.Document][]byte, error) {
-	documents := map[packet.Document][]byte{}
-	for _, name := range want {
-		data, found, err := c.fetchOne(ctx, name)
-		switch {
-		case err != nil:
-			return nil, err
-		case found && (len(data) > 0 || name == packet.UserData):
-			documents[name] = data
-		}
-	}
-	return documents, nil
-}
-
-func (c *Client) fetchOne(ctx context.Context, name packet.Document) (data []byte, found bool, err error) {
-	if name == packet.MetaData {
-		return c.oldMeta, true, nil
-	}
-	started := time.Now()
-	for n := 0; ; n++ {
-		data, err := c.old(ctx, name, oldPatience)
-		failed, answered := errors.AsType[*packet.Error](err)
-		switch {
-		case err == nil:
-			return data, true, nil
-		case answered && failed.Code == packet.NotFound, answered && failed.Code == packet.BadRequest && name == packet.VendorData:
-			return nil, false, nil
-		case errors.Is(err, errSilence) && (n+1 >= tries || name == packet.VendorData):
-			if _, err := c.old(ctx, packet.MetaData, oldPatience); err == nil {
-				return nil, false, nil
-			}
-		}
-		if err := c.again(ctx, err, started); err != nil {
-			return nil, false, err
-		}
-	}
-}
-
-// LineError is a failure of the port itself.
-type LineError struct{ Err error }
-
-func (e *LineError) Error() string { return "the serial port failed: " + e.Err.Error() }
-func (e *LineError) Unwrap() error { return e.Err }
-
 // exchange sends a request and gives take the frames that may be its answer, until take returns nil, or an error other
 // than errAgain. An answer of the server's that says why not is a *packet.Error.
 func (c *Client) exchange(ctx context.Context, code packet.Code, data []byte, wait time.Duration, take func(packet.Frame) error) error {
@@ -498,61 +421,6 @@ func failure(ctx context.Context, err error) error {
 		return errSilence
 	}
 	return &LineError{err}
-}
-
-// source reads from the line as long as an answer may take: wait for its first byte, then as long as bytes come and
-// are not too slow.
-type source struct {
-	line     Line
-	ctx      context.Context
-	began    time.Time
-	last     time.Time
-	wait     time.Duration
-	received int64
-}
-
-func (s *source) start(ctx context.Context, wait time.Duration) {
-	now := time.Now()
-	*s = source{line: s.line, ctx: ctx, began: now, last: now, wait: wait}
-}
-
-func (s *source) send(frame []byte) error {
-	if err := s.until(s.began.Add(s.wait + time.Duration(len(frame))*time.Second/slowest)); err != nil {
-		return err
-	}
-	_, err := s.line.Write(frame)
-	s.began = time.Now()
-	return err
-}
-
-func (s *source) Read(b []byte) (int, error) {
-	end := s.began.Add(s.wait)
-	if pausing := s.last.Add(idle); s.received > 0 && pausing.After(end) {
-		end = pausing
-	}
-	if slow := s.began.Add(s.wait + time.Duration(s.received)*time.Second/slowest); slow.Before(end) {
-		end = slow
-	}
-	if err := s.until(end); err != nil {
-		return 0, err
-	}
-	n, err := s.line.Read(b)
-	if n > 0 {
-		s.received += int64(n)
-		s.last = time.Now()
-	}
-	return n, err
-}
-
-// until sets the line's deadline. The order matters: who cancels after it sets a deadline of his own.
-func (s *source) until(t time.Time) error {
-	if end, ok := s.ctx.Deadline(); ok && end.Before(t) {
-		t = end
-	}
-	if err := s.line.SetDeadline(t); err != nil {
-		return err
-	}
-	return s.ctx.Err()
 }
 
 func matches(data []byte, info packet.DocumentInfo) bool {

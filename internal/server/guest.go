@@ -249,7 +249,7 @@ func (g *guest) pause() time.Duration {
 // rest answers the first request that waits, after a pause.
 func (g *guest) rest(pause time.Duration) {
 	g.server.stats.Throttled.Add(1)
-	g.server.quiet.log(g.server.log, slog.LevelWarn, "throttled "+sayKey(g.vm()), "a guest asks without a pause; its answers are held back", logged(g.vm()), "most per second", maxRequestRate)
+	g.server.quiet.log(g.server.log, slog.LevelWarn, "throttled "+sayKey(g.vm()), "a guest asks without a pause; its answers are held back", logged(g.vm()), "most-per-second", maxRequestRate)
 	time.AfterFunc(pause, g.next)
 }
 

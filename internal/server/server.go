@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,8 +184,11 @@ func (s *Server) driver(uri string) metadata.Driver {
 // admit decides on a port by its settings in vSphere.
 func (s *Server) admit(m vspc.DoProxy) error {
 	if s.driver(m.ServiceURI) == nil {
-		known := slices.Sorted(maps.Keys(*s.services.Load()))
-		return fmt.Errorf("its port URI is %q, and this server's is %q: change one of them", m.ServiceURI, strings.Join(known, `" or "`))
+		var known []string
+		for _, uri := range slices.Sorted(maps.Keys(*s.services.Load())) {
+			known = append(known, strconv.Quote(uri))
+		}
+		return fmt.Errorf("its port URI is %q, and this server's is %s: change one of them", m.ServiceURI, strings.Join(known, " or "))
 	}
 	switch m.Direction {
 	case vspc.Client:

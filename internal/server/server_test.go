@@ -240,6 +240,9 @@ func TestRefusedPorts(t *testing.T) {
 		log  string // "" means that it is admitted
 	}{
 		{"other URI", server.Config{}, vspc.HostConfig{ServiceURI: "other"}, `its port URI is \"other\", and this server's is \"my-metadata\"`},
+		{"other URI than all", server.Config{Services: []server.Service{
+			{URI: uri, Driver: metadata.DriverFunc(inventory)}, {URI: "second", Driver: metadata.DriverFunc(inventory)},
+		}}, vspc.HostConfig{ServiceURI: "other"}, `this server's is \"my-metadata\" or \"second\": change`},
 		{"server", server.Config{}, vspc.HostConfig{ServiceURI: uri, Direction: vspc.Server}, "--direction any"},
 		{"server, where any is allowed", server.Config{AnyDirection: true}, vspc.HostConfig{ServiceURI: uri, Direction: vspc.Server}, ""},
 		{"second port", server.Config{}, vspc.HostConfig{ServiceURI: uri + "?port=2"}, ""},

@@ -80,6 +80,21 @@ func (d *Decoder) lenient(n *yaml.Node, path, format string, args ...any) bool {
 	return d.Lenient
 }
 
+// former says where the first of two equal keys is. A lenient decoder's document is most often a part of a file, whose lines
+// count from elsewhere.
+func (d *Decoder) former(first, second int) string {
+	switch above := second - first; {
+	case !d.Lenient:
+		return fmt.Sprintf("on line %d", first)
+	case above == 0:
+		return "in the same line"
+	case above == 1:
+		return "in the line above"
+	default:
+		return fmt.Sprintf("%d lines above", above)
+	}
+}
+
 // Report adds a problem at the node that was at path.
 func (d *Decoder) Report(n *yaml.Node, path, format string, args ...any) {
 	d.Add(&Error{Line: n.Line, Column: n.Column, Path: path, Problem: fmt.Sprintf(format, args...)})
@@ -168,7 +183,7 @@ func (d *Decoder) Entries(path string, n *yaml.Node) []Entry {
 			continue
 		}
 		if line, twice := seen[key]; twice {
-			if !d.lenient(keyNode, join(path, key), "is there twice, first on line %d: remove one", line) {
+			if !d.lenient(keyNode, join(path, key), "is there twice, first %s: remove one", d.former(line, keyNode.Line)) {
 				continue
 			}
 			own = slices.DeleteFunc(own, func(e Entry) bool { return e.Key == key })

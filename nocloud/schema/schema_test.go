@@ -120,7 +120,9 @@ func deprecatedCases() []struct{ text, want string } {
 		{"power_state: {delay: '5', mode: reboot}\n", "power_state.delay: has changed"},
 		{"rh_subscription: {org: 5}\n", "rh_subscription.org: is deprecated since cloud-init 24.2"},
 		{"package_update: true\ngroups: [a]\n", ""},
-		{"package_update: maybe\npackage_update: true\n", "3:1: package_update: is there twice, first on line 2: remove one"},
+		{"package_update: maybe\npackage_update: true\n", "3:1: package_update: is there twice, first in the line above: remove one"},
+		{"package_update: maybe\nlocale: C\npackage_update: true\n", "4:1: package_update: is there twice, first 2 lines above: remove one"},
+		{"{package_update: maybe, package_update: true}\n", "2:25: package_update: is there twice, first in the same line: remove one"},
 		{"write_files:\n- {path: /a, content: !!binary 'aGVs....bG8='}\n", "3:23: write_files.0.content: is !!binary, and no valid base64"},
 	}
 }

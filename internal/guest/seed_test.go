@@ -330,24 +330,37 @@ func (p *slow) Read(b []byte) (int, error) {
 	return p.kept.Read(b[:min(len(b), 10)])
 }
 
+// TestSlowLine has documents that take their time: with version 1, where nobody knows how much there is, more than the wait.
 func TestSlowLine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		docs := small()
-		docs[packet.UserData] = noise(20_000)
-		m := newMachine(t, &guesttest.Server{Documents: docs}, nil)
-		open := m.config.Open
-		m.config.Open = func(path string, speed int) (Port, error) {
-			port, err := open(path, speed)
-			if err != nil {
-				return nil, err
-			}
-			return &slow{kept: port.(kept)}, nil
-		}
-		if r := m.run(time.Minute); r.Result != OK || r.Retries != 0 {
-			t.Errorf("got %+v; the line is slow, and works", r)
-		}
-		m.wantSeed(docs)
-	})
+	for _, tc := range []struct {
+		name string
+		old  bool
+		size int
+		most time.Duration
+	}{
+		{"version 2", false, 20_000, time.Minute},
+		{"version 1", true, 150_000, 5 * time.Minute},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				docs := small()
+				docs[packet.UserData] = noise(tc.size)
+				m := newMachine(t, &guesttest.Server{Documents: docs, Old: tc.old, Strict: tc.old}, nil)
+				open := m.config.Open
+				m.config.Open = func(path string, speed int) (Port, error) {
+					port, err := open(path, speed)
+					if err != nil {
+						return nil, err
+					}
+					return &slow{kept: port.(kept)}, nil
+				}
+				if r := m.run(tc.most); r.Result != OK || r.Retries != 0 {
+					t.Errorf("got %+v; the line is slow, and works", r)
+				}
+				m.wantSeed(docs)
+			})
+		})
+	}
 }
 
 func TestNobodyHasToListen(t *testing.T) {

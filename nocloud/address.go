@@ -142,6 +142,21 @@ func gatewayProblem(address netip.Prefix, gateway netip.Addr) string {
 	return hostProblem(address, gateway, "no router can have it")
 }
 
+// needsRoute says whether gateway is reached from an address through a route to it alone: it is outside of a subnet of one address.
+// IPv6 routers' link-local addresses need none.
+func needsRoute(address netip.Prefix, gateway netip.Addr) bool {
+	return address.Bits() == gateway.BitLen() && address.Addr() != gateway && !(gateway.Is6() && gateway.IsLinkLocalUnicast())
+}
+
+// directRoute returns where a route to a gateway alone leads, and by way of what: no router, in the words that all have for it.
+func directRoute(gateway netip.Addr) (destination, via string) {
+	via = "0.0.0.0"
+	if gateway.Is6() {
+		via = "::"
+	}
+	return netip.PrefixFrom(gateway, gateway.BitLen()).String(), via
+}
+
 // parseMAC returns a MAC address in lower case with colons; false if text is none that a card can have.
 func parseMAC(text string) (string, bool) {
 	mac, err := net.ParseMAC(text)
@@ -153,6 +168,17 @@ func parseMAC(text string) (string, bool) {
 	}
 	return mac.String(), true
 }
+
+// parseLinkAddress is parseMAC for InfiniBand's addresses, too, which are longer.
+func parseLinkAddress(text string) (string, bool) {
+	if mac, err := net.ParseMAC(text); err == nil && len(mac) == infiniBandLength {
+		return mac.String(), true
+	}
+	return parseMAC(text)
+}
+
+// infiniBandLength is that of an address of IP over InfiniBand, in bytes (RFC 4391, section 9.1.1).
+const infiniBandLength = 20
 
 // macProblem is the finding for what parseMAC refuses.
 const macProblem = "is not a MAC address of a network card, such as 00:50:56:01:02:03"

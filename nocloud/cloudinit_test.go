@@ -47,6 +47,44 @@ func TestCloudInitTakesPrefixes(t *testing.T) {
 	}
 }
 
+// A gateway out of a subnet of one address has a route of its own: of the two releases, the older says nothing of it to netplan and
+// networkd, which then set no default route.
+func TestCloudInitReachesGateways(t *testing.T) {
+	const interfaces = "version: 1\nconfig: [{type: physical, name: eth0, subnets: [{%s}]}]"
+	cases := []struct {
+		network string
+		routes  []string
+	}{
+		{"address: 192.0.2.7\nnetmask: 255.255.255.255\ngateway: 198.51.100.1", []string{"198.51.100.1/32"}},
+		{"address: [192.0.2.7/32, '2001:db8::7/128']\ngateway: [198.51.100.1, '2001:db8:1::1']", []string{"198.51.100.1/32", "2001:db8:1::1/128"}},
+		{fmt.Sprintf(interfaces, "type: static, address: 192.0.2.7/32, gateway: 198.51.100.1, routes: [{destination: 10.0.0.0/8, gateway: 198.51.100.1}]"), []string{"10.0.0.0/8", "198.51.100.1/32"}},
+		{fmt.Sprintf(interfaces, "type: static, address: 192.0.2.7, netmask: 32, gateway: 198.51.100.1"), []string{"198.51.100.1/32"}},
+		{fmt.Sprintf(interfaces, "type: static6, address: '2001:db8::7', prefix: 128, gateway: '2001:db8:1::1'"), []string{"2001:db8:1::1/128"}},
+		{fmt.Sprintf(interfaces, "type: static, address: 192.0.2.7/32, gateway: 198.51.100.1, routes: [{network: 198.51.100.0/24, gateway: 0.0.0.0}]"), []string{"198.51.100.0/24"}},
+		{fmt.Sprintf(interfaces, "type: static, address: 192.0.2.7/24, gateway: 192.0.2.1"), nil},
+		{"version: 2\nethernets: {eth0: {addresses: [192.0.2.7/32, '2001:db8::7/128'], gateway4: 198.51.100.1, gateway6: '2001:db8:1::1'}}", []string{"198.51.100.1/32", "2001:db8:1::1/128"}},
+		{"version: 2\nethernets: {eth0: {addresses: [192.0.2.7/32, 198.51.100.2/24, '2001:db8::7/128'], gateway4: 198.51.100.1, gateway6: 'fe80::1'}}", nil},
+		{"version: 2\nethernets: {eth0: {addresses: [192.0.2.7/32], gateway4: 198.51.100.1, routes: [{to: 198.51.100.0/24, via: 0.0.0.0}]}}", []string{"198.51.100.0/24"}},
+	}
+	configs := make([]string, len(cases))
+	for i, c := range cases {
+		var err error
+		if configs[i], err = render(t, c.network); err != nil {
+			t.Fatalf("%s: %v", c.network, err)
+		}
+	}
+	for _, suite := range []string{"bookworm", "trixie"} {
+		for i, got := range readNetworks(t, suite, configs) {
+			for by, is := range map[string]rendered{"networkd": got.Networkd, "netplan": got.Netplan} {
+				routes := slices.DeleteFunc(is.Routes, func(to string) bool { return to == "default" })
+				if slices.Sort(routes); got.Problem != "" || !slices.Equal(routes, cases[i].routes) {
+					t.Errorf("%s: %s: %s%s has the routes %q, want %q", suite, configs[i], got.Problem, by, routes, cases[i].routes)
+				}
+			}
+		}
+	}
+}
+
 // network is what cloud-init makes of a network-config.
 type network struct {
 	Networkd, Netplan rendered
@@ -113,8 +151,19 @@ func TestCloudInitTakesNetworkConfigs(t *testing.T) {
 		{"DHCP beside an address, with name servers", "dhcp: true\naddress: 2001:db8::2/64\nnameservers: 192.0.2.53\nsearch: a.example", []string{"2001:db8::2/64"}, []string{"192.0.2.53", "a.example"}, ""},
 		{"a default route", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: [{to: default, via: 192.0.2.1}]}}", []string{"192.0.2.5/24"}, nil, "0.0.0.0/0"},
 		{"a default route of IPv6", "version: 2\nethernets: {eth0: {addresses: ['2001:db8::5/64'], routes: [{to: default, via: 'fe80::1'}]}}", []string{"2001:db8::5/64"}, nil, "::/0"},
+		{"a route without a router", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: [{to: 10.0.0.0/8}]}}", []string{"192.0.2.5/24"}, nil, "10.0.0.0/8"},
+		{"a route without a length", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: [{to: 10.1.2.3, via: 192.0.2.1}]}}", []string{"192.0.2.5/24"}, nil, "10.1.2.3/32"},
+		{"a route with a netmask", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: [{to: 10.0.0.0/255.0.0.0, via: 192.0.2.1}]}}", []string{"192.0.2.5/24"}, nil, "10.0.0.0/8"},
+		{"a route of version 1 with a metric as text",
+			"version: 1\nconfig: [{type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.5/24, routes: [{destination: 10.0.0.0, netmask: 8, gateway: 192.0.2.1, metric: '100'}]}]}]",
+			[]string{"192.0.2.5/24"}, nil, "10.0.0.0/8"},
+		{"a bridge's parameters", "version: 1\nconfig: [{type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.5/24}]}, {type: bridge, name: br0, bridge_interfaces: [eth0], params: {bridge_stp: 'no', bridge_pathcost: [eth0 50]}}]", []string{"192.0.2.5/24"}, nil, ""},
+		{"a bridge's parameters in version 2", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24]}}\nbridges: {br0: {interfaces: [eth0], parameters: {stp: 'no', path-cost: {eth0: 50}}}}", []string{"192.0.2.5/24"}, nil, ""},
 		{"a device without keys", "version: 2\nbonds:\nethernets: {eth0: {addresses: [192.0.2.5/24]}, eth1: }", []string{"192.0.2.5/24"}, nil, ""},
 		{"a bridge without interfaces", "version: 2\nbridges: {br0: {dhcp4: true}}\nethernets: {eth0: {addresses: [192.0.2.5/24]}}", []string{"192.0.2.5/24"}, nil, ""},
+		{"a bridge of a card with a name", "version: 2\nethernets: {lan: {match: {macaddress: '00:50:56:ab:cd:ef'}, set-name: eth0, addresses: [192.0.2.5/24]}}\nbridges: {br0: {interfaces: [lan]}}", []string{"192.0.2.5/24"}, nil, ""},
+		{"no cards", "version: 2\nbridges: {br0: {interfaces: []}}", nil, nil, ""},
+		{"cards without a value", "version: 2\nethernets:\nbridges: {br0: {interfaces: []}}", nil, nil, ""},
 		{"keys without values", "version: 2\nethernets: {eth0: {addresses: [192.0.2.5/24], routes: , match: , mtu: , nameservers: , dhcp4-overrides: , dhcp4: }}", []string{"192.0.2.5/24"}, nil, ""},
 		{"keys without values in version 1",
 			"version: 1\nconfig: [{type: physical, name: eth0, mac_address: '00:50:56:ab:cd:ef', params: , subnets: [{type: static, address: 192.0.2.5/24, gateway: , routes: }]}]",

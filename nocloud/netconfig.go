@@ -2,32 +2,12 @@ package nocloud
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	"vmw-cloudinit-metadata/internal/nearest"
 )
-
-// The words that cloud-init knows for the type of an item of a version 1 network-config, and for that of a subnet.
-var (
-	itemTypes   = []string{"physical", "bond", "bridge", "vlan", "infiniband", "loopback", "nameserver", "route"}
-	subnetTypes = []string{"dhcp", "dhcp4", "dhcp6", "static", "static6", "manual",
-		"ipv6_dhcpv6-stateful", "ipv6_dhcpv6-stateless", "ipv6_slaac"}
-)
-
-// requiredKeys are those without which cloud-init passes over an item of that type.
-var requiredKeys = map[string][]string{
-	"bond": {"bond_interfaces", "params"}, "bridge": {"bridge_interfaces"}, "vlan": {"vlan_link", "vlan_id"}, "nameserver": {"address"}, "route": {"destination"},
-}
-
-// deviceKeys are the keys of a version 2 network-config. Those that hold mappings of devices come first.
-var deviceKeys = []string{"ethernets", "bonds", "bridges", "vlans", "wifis", "tunnels", "vrfs", "dummy-devices", "modems",
-	"virtual-ethernets", "nm-devices", "openvswitch", "renderer", "version"}
-
-// deviceMaps is how many of deviceKeys hold mappings of devices that we look into.
-const deviceMaps = 8
 
 // checkNetworkConfig checks what cloud-init would take without a word, and leave the VM without a network for.
 // What it knows nothing of passes: cloud-init's own schema is the judge of the rest.
@@ -40,54 +20,6 @@ func checkNetworkConfig(found *findings, path string, network map[string]any) {
 		checkVersion2(found, path, network)
 	default:
 		found.add(path+".version", "must be 1 or 2")
-	}
-}
-
-func checkVersion1(found *findings, path string, network map[string]any) {
-	for _, key := range slices.Sorted(maps.Keys(network)) {
-		if key != "version" && key != "config" {
-			found.add(path+"."+key, "is not a key of a network-config of version 1: known are version, config")
-		}
-	}
-	path += ".config"
-	if network["config"] == "disabled" {
-		return
-	}
-	items, ok := network["config"].([]any)
-	if !ok {
-		found.add(path, "must be a list of interfaces, or the word disabled")
-		return
-	}
-	names := map[string]bool{}
-	var interfaces []node // that name servers are for
-	for i, element := range items {
-		path := path + "." + strconv.Itoa(i)
-		values, ok := element.(map[string]any)
-		if !ok {
-			found.add(path, "must be a mapping: keys with their values")
-			continue
-		}
-		it := node{found: found, path: path, values: values}
-		kind := it.word("type", itemTypes)
-		it.needs(kind, requiredKeys[kind]...)
-		it.mappings("params")
-		it.lists("bond_interfaces", "bridge_interfaces")
-		switch kind {
-		case "":
-		case "route":
-			it.destination("destination")
-		case "nameserver":
-			it.servers("address")
-			interfaces = append(interfaces, it)
-		default:
-			it.link("mac_address", names)
-			it.version1Subnets(kind == "loopback")
-		}
-	}
-	for _, it := range interfaces {
-		if name, ok := it.values["interface"].(string); ok && !names[name] {
-			it.add("interface", "is none of the interfaces here")
-		}
 	}
 }
 
@@ -118,247 +50,6 @@ func (n node) lists(keys ...string) {
 	}
 }
 
-// oneText reports what is more than one text where the flat form may have several. What is no text is reported elsewhere.
-func (n node) oneText(key string) {
-	_, isList := n.values[key].([]any)
-	if text, _ := n.values[key].(string); isList || strings.ContainsAny(text, " ,\t\n") {
-		n.add(key, "must be one text, without blanks or commas: each address has a subnet of its own")
-	}
-}
-
-// destination checks where a route leads to, if that is text.
-func (n node) destination(key string) {
-	text, ok := n.values[key].(string)
-	if !ok {
-		return
-	}
-	host, length, hasLength := strings.Cut(text, "/")
-	addr, err := netip.ParseAddr(host)
-	if err == nil && hasLength {
-		if mask, maskErr := netip.ParseAddr(length); maskErr == nil {
-			_, ok = parseNetmask(mask)
-			ok = ok && mask.Is4() == addr.Is4()
-		} else {
-			_, err = netip.ParsePrefix(text)
-		}
-	}
-	if err != nil || !ok {
-		n.add(key, "is no network, such as 192.0.2.0/24")
-	}
-}
-
-// version1Subnets checks an interface's subnets, and its MTU against them.
-func (n node) version1Subnets(loopback bool) {
-	ipv6, types := false, subnetTypes
-	if loopback {
-		types = append(slices.Clone(types), "loopback")
-	}
-	n.each("subnets", func(subnet node) {
-		kind := subnet.word("type", types)
-		static := kind == "static" || kind == "static6"
-		subnet.oneText("address")
-		subnet.oneText("gateway")
-		if kind == "dhcp6" || strings.HasPrefix(kind, "ipv6") {
-			ipv6 = true
-		}
-		f := flat{found: n.found, path: subnet.path, values: subnet.oneMask(loopback), loopback: loopback}
-		addresses := f.addresses()
-		if static && subnet.values["address"] == nil {
-			subnet.add("address", "is missing: a static subnet needs one")
-		}
-		if len(addresses) > 0 && addresses[0].prefix.Addr().Is6() {
-			ipv6 = true
-		}
-		if static {
-			f.gateways(addresses)
-		}
-		subnet.servers("dns_nameservers")
-		subnet.each("routes", func(route node) {
-			route.destination("network")
-			route.destination("destination")
-			if route.values["network"] == nil {
-				route.needs("route", "destination")
-			}
-		})
-	})
-	n.mtu("mtu", ipv6)
-}
-
-// oneMask returns a subnet's values as the flat form has them: cloud-init takes a netmask that is a number, a prefix in its
-// place, and more than one of an address's /prefix, prefix and netmask. It reports a prefix that contradicts the others, of
-// which cloud-init would choose one.
-func (n node) oneMask(loopback bool) map[string]any {
-	mask, length := maskText(n.values["netmask"]), maskText(n.values["prefix"])
-	if n.values["prefix"] != nil {
-		if _, err := strconv.Atoi(length); err != nil {
-			n.add("prefix", "must be a number: the length of the address's prefix")
-			length = ""
-		}
-	}
-	if mask == "" && length == "" {
-		return n.values
-	}
-	values := maps.Clone(n.values)
-	text, _ := values["address"].(string)
-	host, _, _ := strings.Cut(text, "/")
-	addr, _ := parseInterfaceAddress(host, loopback)
-	own, _ := parsePrefix(text, loopback)
-	masked := flat{found: &findings{}}
-	byMask, _ := masked.withNetmask(address{}, addr, mask)
-	byLength, _ := masked.withNetmask(address{}, addr, length)
-	switch valid := byLength.prefix.IsValid(); {
-	case valid && own.IsValid() && own != byLength.prefix:
-		n.add("prefix", "is not that of the address: leave one of them out")
-		length, byLength = "", address{}
-	case valid && byMask.prefix.IsValid() && byMask.prefix != byLength.prefix:
-		n.add("prefix", "is not that of the netmask: leave one of them out")
-	}
-	if mask == "" {
-		mask, byMask = length, byLength
-	}
-	values["netmask"] = mask
-	if mask == "" || own.IsValid() && own == byMask.prefix {
-		delete(values, "netmask")
-	}
-	return values
-}
-
-// maskText returns a number or a text as a text.
-func maskText(value any) string {
-	if length, ok := integer(value); ok {
-		return strconv.FormatInt(length, 10)
-	}
-	text, _ := value.(string)
-	return text
-}
-
-func checkVersion2(found *findings, path string, network map[string]any) {
-	names := map[string]bool{}
-	for _, key := range slices.Sorted(maps.Keys(network)) {
-		at := slices.Index(deviceKeys, key)
-		if at < 0 {
-			if _, list := network[key].([]any); list && key == "config" {
-				found.add(path+"."+key, "is a list of version 1, of which version 2 takes nothing: write version: 1")
-			} else if meant, _ := nearest.Word(key, deviceKeys); meant != "" {
-				found.add(path+"."+key, "is not a key of a network-config of version 2: did you mean %s?", meant)
-			}
-			continue
-		}
-		if at >= deviceMaps || network[key] == nil {
-			continue
-		}
-		devices, ok := network[key].(map[string]any)
-		if !ok {
-			found.add(path+"."+key, "must be a mapping of devices")
-			continue
-		}
-		for _, name := range slices.Sorted(maps.Keys(devices)) {
-			path := path + "." + key + "." + name
-			values, ok := devices[name].(map[string]any)
-			if !ok && devices[name] != nil {
-				found.add(path, "must be a mapping: keys with their values")
-				continue
-			}
-			if names[name] {
-				found.add(path, "is there twice: a device of another kind has that name")
-			}
-			names[name] = true
-			device := node{found: found, path: path, values: values}
-			device.device()
-			if key == "vlans" {
-				device.needs("VLAN", "id", "link")
-			}
-		}
-	}
-}
-
-// device checks one device of version 2.
-func (n node) device() {
-	n.mac("macaddress")
-	n.truth("dhcp4")
-	n.truth("dhcp6")
-	n.mappings("match", "nameservers", "dhcp4-overrides", "dhcp6-overrides", "parameters")
-	n.lists("interfaces")
-	match, hasMatch := n.values["match"].(map[string]any)
-	if hasMatch {
-		node{found: n.found, path: n.path + ".match", values: match}.mac("macaddress")
-	}
-	if name, ok := n.values["set-name"].(string); ok {
-		if !isInterfaceName(name) {
-			n.add("set-name", "%s", nameProblem)
-		}
-		if !hasMatch {
-			n.add("set-name", "needs a match beside it")
-		}
-	}
-	addresses, ipv6 := n.version2Addresses(strings.HasSuffix(n.path, ".lo") || match["name"] == "lo")
-	n.mtu("mtu", ipv6 || n.values["dhcp6"] == true)
-	n.version2Gateway("gateway4", true, addresses)
-	n.version2Gateway("gateway6", false, addresses)
-	if servers, ok := n.values["nameservers"].(map[string]any); ok {
-		node{found: n.found, path: n.path + ".nameservers", values: servers}.servers("addresses")
-	}
-	n.each("routes", func(route node) {
-		route.needs("route", "to")
-		if route.values["to"] != "default" {
-			route.destination("to")
-		}
-		if via, ok := route.values["via"].(string); ok {
-			if _, problem := parseHost(via); problem != "" {
-				route.add("via", "%s", problem)
-			}
-		}
-	})
-}
-
-// version2Addresses returns the addresses that are right, and whether one of them is IPv6.
-func (n node) version2Addresses(loopback bool) (addresses []address, ipv6 bool) {
-	list, ok := n.values["addresses"].([]any)
-	if !ok && n.values["addresses"] != nil {
-		n.add("addresses", "must be a list of addresses with their /prefix")
-	}
-	for i, element := range list {
-		path := n.path + ".addresses." + strconv.Itoa(i)
-		if withOptions, ok := element.(map[string]any); ok && len(withOptions) == 1 { // netplan: the address, with its options
-			for text := range withOptions {
-				element = text
-			}
-		}
-		text, ok := element.(string)
-		if !ok {
-			n.found.add(path, "must be text: an address with its /prefix")
-			continue
-		}
-		prefix, problem := parsePrefix(text, loopback)
-		if problem != "" {
-			n.found.add(path, "%s", problem)
-			continue
-		}
-		ipv6 = ipv6 || prefix.Addr().Is6()
-		addresses = append(addresses, address{path: path, prefix: prefix, text: text})
-	}
-	return addresses, ipv6
-}
-
-// version2Gateway checks gateway4 or gateway6. Beside DHCP of its kind it may be in a subnet that we don't know.
-func (n node) version2Gateway(key string, is4 bool, addresses []address) {
-	value, there := n.values[key]
-	if !there || value == nil {
-		return
-	}
-	text, _ := value.(string)
-	gateway, problem := parseHost(text)
-	switch {
-	case problem == "" && gateway.Is4() != is4:
-		problem = gateway.String() + " is not an address of its kind"
-	case problem == "" && (is4 && n.values["dhcp4"] != true || !is4 && n.values["dhcp6"] != true):
-		_, problem = reach(addresses, gateway)
-	}
-	if problem != "" {
-		n.add(key, "%s", problem)
-	}
-}
-
 // node is one mapping of a network-config.
 type node struct {
 	found  *findings
@@ -383,25 +74,46 @@ func (n node) word(key string, known []string) string {
 	return ""
 }
 
-// link checks an interface's name, which no other may have, and its MAC address.
-func (n node) link(macKey string, names map[string]bool) {
-	name, ok := n.values["name"].(string)
-	switch {
-	case n.values["name"] == nil:
-		n.add("name", "is missing: the name of the network interface, such as eth0")
-	case !ok || !isInterfaceName(name):
-		n.add("name", "%s", nameProblem)
-	case names[name]:
-		n.add("name", "is there twice: another interface has it")
+// refersTo checks the name of an interface.
+func (n node) refersTo(key string, names map[string]bool) {
+	if value := n.values[key]; value != nil {
+		n.reference(n.path+"."+key, value, names)
 	}
-	names[name] = true
-	n.mac(macKey)
+}
+
+// consistsOf checks the names of the interfaces that a bond or a bridge has. members are those that one has already, and its name.
+func (n node) consistsOf(key string, names map[string]bool, members map[string]string) {
+	list, _ := n.values[key].([]any)
+	for i, item := range list {
+		path := n.path + "." + key + "." + strconv.Itoa(i)
+		name := n.reference(path, item, names)
+		if other := members[name]; other != "" {
+			n.found.add(path, "is a part of another already: see %s", other)
+		}
+		if name != "" {
+			members[name] = path
+		}
+	}
+}
+
+// reference returns the name of an interface that there is; "" if there is none. netplan gives up the whole network for one.
+func (n node) reference(path string, value any, names map[string]bool) string {
+	name, ok := value.(string)
+	switch {
+	case !ok:
+		n.found.add(path, "must be text: the name of an interface")
+		return ""
+	case !names[name]:
+		n.found.add(path, "is none of the interfaces here%s", nearest.Hint(name, slices.Sorted(maps.Keys(names))))
+		return ""
+	}
+	return name
 }
 
 func (n node) mac(key string) {
 	if value := n.values[key]; value != nil {
 		text, _ := value.(string)
-		if _, ok := parseMAC(text); !ok {
+		if _, ok := parseLinkAddress(text); !ok {
 			n.add(key, "%s", macProblem)
 		}
 	}
@@ -425,6 +137,9 @@ func (n node) mtu(key string, ipv6 bool) {
 func (n node) servers(key string) {
 	checkNameservers(n.found, textList(n.found, n.path+"."+key, n.values[key]))
 }
+
+// texts reports what is neither a text nor a list of texts.
+func (n node) texts(key string) { textList(n.found, n.path+"."+key, n.values[key]) }
 
 // each calls visit for the mappings of a list.
 func (n node) each(key string, visit func(node)) {

@@ -30,7 +30,14 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 	var config yaml11.Map
 	if _, ok := network["version"]; ok {
 		checkNetworkConfig(found, path, network)
+		version, _ := integer(network["version"])
+		if version == 2 && len(found.errs) == 0 {
+			network = byName(network)
+		}
 		config = yaml11.Map{{Key: "version", Value: network["version"]}}
+		if version == 2 && network["ethernets"] == nil { // which cloud-init looks into, for networkd
+			config = append(config, yaml11.Pair{Key: "ethernets", Value: yaml11.Map{}})
+		}
 		for _, key := range slices.Sorted(maps.Keys(network)) {
 			if key != "version" && network[key] != nil {
 				config = append(config, yaml11.Pair{Key: key, Value: portable(complete(key, network[key]))})
@@ -52,14 +59,17 @@ func renderNetwork(found *findings, network map[string]any, nics []NIC) []byte {
 // flatNetwork makes a network-config from the flat form of one interface: of version 1, but where that has no word for it that
 // reaches the VM.
 func flatNetwork(found *findings, path string, network map[string]any, nics []NIC) yaml11.Map {
-	f := flat{found: found, path: path, values: network}
+	f, versionless := flat{found: found, path: path, values: network}, false
 	for _, key := range unknownKeys(network) {
-		switch key {
-		case "config", "ethernets":
+		if key == "config" || slices.Contains(deviceKeys, key) {
 			found.add(path+"."+key, "belongs to a whole network-config, which needs its version: 1 or 2 beside it")
-		default:
-			found.add(path+"."+key, "is not a key of network%s", nearest.Hint(key, flatKeys))
+			versionless = true
+			continue
 		}
+		found.add(path+"."+key, "is not a key of network%s", nearest.Hint(key, flatKeys))
+	}
+	if versionless {
+		return nil
 	}
 	name := f.text("name")
 	if name != "" && !isInterfaceName(name) {
@@ -250,6 +260,10 @@ func (f *flat) subnets() []any {
 		for _, gateway := range gateways {
 			if gateway.through == i {
 				subnet = append(subnet, yaml11.Pair{Key: "gateway", Value: gateway.text})
+				if needsRoute(a.prefix, gateway.addr) {
+					destination, via := directRoute(gateway.addr)
+					subnet = append(subnet, yaml11.Pair{Key: "routes", Value: []any{yaml11.Map{{Key: "destination", Value: destination}, {Key: "gateway", Value: via}}}})
+				}
 			}
 		}
 		if dhcp {
@@ -346,6 +360,7 @@ func (f *flat) withNetmask(a address, addr netip.Addr, mask string) (address, st
 // gateway is a router, and the index of the address that reaches it.
 type gateway struct {
 	text    string
+	addr    netip.Addr
 	through int
 }
 
@@ -364,7 +379,7 @@ func (f *flat) gateways(addresses []address) []gateway {
 		case len(addresses) > 0: // else the address is wrong, and reported
 			var through int
 			if through, problem = reach(addresses, addr); problem == "" {
-				gateways = append(gateways, gateway{text: it.text, through: through})
+				gateways = append(gateways, gateway{text: it.text, addr: addr, through: through})
 			}
 		}
 		seen[addr.Is4()] = seen[addr.Is4()] || addr.IsValid()
@@ -375,15 +390,26 @@ func (f *flat) gateways(addresses []address) []gateway {
 	return gateways
 }
 
-// reach returns the index of the first address from which the gateway can be reached, or says why there is none.
+// reach returns the index of the first address from which the gateway can be reached, or says why there is none. One that needs a
+// route for it comes last.
 func reach(addresses []address, gateway netip.Addr) (through int, problem string) {
+	outside := -1
 	for i, a := range addresses {
 		if a.prefix.Addr().Is4() != gateway.Is4() {
 			continue
 		}
-		if problem = gatewayProblem(a.prefix, gateway); problem == "" {
+		why := gatewayProblem(a.prefix, gateway)
+		switch {
+		case why != "":
+			problem = why
+		case !needsRoute(a.prefix, gateway):
 			return i, ""
+		case outside < 0:
+			outside = i
 		}
+	}
+	if outside >= 0 {
+		return outside, ""
 	}
 	if problem == "" {
 		problem = fmt.Sprintf("%s needs an address of its kind (IPv4 or IPv6)", gateway)

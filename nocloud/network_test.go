@@ -1,6 +1,7 @@
 package nocloud_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -36,7 +37,9 @@ func TestFlatNetwork(t *testing.T) {
 			"name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.2/24\n    gateway: 192.0.2.1\n    dns_search:\n    - example.com\n  - type: static6\n    address: 2001:db8::2/64\n    gateway: 2001:db8::1\n"},
 		{"static beside DHCP of the other kind", "dhcp: true\naddress: 2001:db8::2/64", "name: eth0\n  subnets:\n  - type: dhcp4\n  - type: static6\n    address: 2001:db8::2/64\n"},
 		{"subnet of two", "address: 192.0.2.0/31\ngateway: 192.0.2.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.0/31\n    gateway: 192.0.2.1\n"},
-		{"subnet of one", "address: 192.0.2.7/32\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.7/32\n    gateway: 198.51.100.1\n"},
+		{"subnet of one", "address: 192.0.2.7/32\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.7/32\n    gateway: 198.51.100.1\n    routes:\n    - destination: 198.51.100.1/32\n      gateway: 0.0.0.0\n"},
+		{"subnet of one beside that of the gateway", "address: 192.0.2.7/32, 198.51.100.2/24\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.7/32\n  - type: static\n    address: 198.51.100.2/24\n    gateway: 198.51.100.1\n"},
+		{"IPv6 subnet of one with a link-local gateway", "address: '2001:db8::7/128'\ngateway: 'fe80::1'", "name: eth0\n  subnets:\n  - type: static6\n    address: 2001:db8::7/128\n    gateway: fe80::1\n"},
 		{"second gateway's subnet", "address: [192.0.2.2/24, 198.51.100.2/24]\ngateway: 198.51.100.1", "name: eth0\n  subnets:\n  - type: static\n    address: 192.0.2.2/24\n  - type: static\n    address: 198.51.100.2/24\n    gateway: 198.51.100.1\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -45,6 +48,56 @@ func TestFlatNetwork(t *testing.T) {
 				t.Errorf("got (%v)\n%s\nwant\n%s", err, got, want)
 			}
 		})
+	}
+}
+
+// Of some values, the renderers of cloud-init understand one word only.
+func TestPortableParameters(t *testing.T) {
+	const (
+		version1 = "version: 1\nconfig: [{type: physical, name: a}, {type: bond, name: b, bond_interfaces: [a], params: {%s}}]"
+		version2 = "version: 2\nethernets: {a: }\nbonds: {b: {interfaces: [a], parameters: {%s}}}"
+	)
+	for _, tc := range []struct{ form, params, want string }{
+		{version1, "bond-mode: 4", `bond-mode: 802.3ad`},
+		{version1, "bond_mode: '1', bond-lacp-rate: 1", "bond-lacp-rate: fast\n    bond_mode: active-backup"},
+		{version1, "bond-mode: balance-tlb, bond-miimon: 100", "bond-miimon: 100\n    bond-mode: balance-tlb"},
+		{version2, "mode: 0, lacp-rate: 0", "lacp-rate: slow\n      mode: balance-rr"},
+		{version2, "mode: active-backup, primary: a, arp-ip-targets: [192.0.2.1]", "mode: active-backup\n      primary: a"},
+	} {
+		got, err := render(t, fmt.Sprintf(tc.form, tc.params))
+		if err != nil || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: got (%v)\n%s\nwant in it\n%s", tc.params, err, got, tc.want)
+		}
+	}
+}
+
+// Where there is no netplan, cloud-init looks for what a bond is made of by the name of its key.
+func TestNamesOfCards(t *testing.T) {
+	const cards = "version: 2\nethernets:\n  a: {match: {macaddress: '00:50:56:00:00:01'}, set-name: lan0}\n  b: {match: {macaddress: '00:50:56:00:00:02'}, set-name: %s}\n"
+	for _, tc := range []struct{ second, rest, want string }{
+		{"lan1", "bonds: {c: {interfaces: [a, b], parameters: {primary: a}}}", "bonds:\n  c:\n    interfaces:\n    - lan0\n    - lan1\n    parameters:\n      primary: lan0\nethernets:\n  lan0:\n"},
+		{"lan1", "bridges: {c: {interfaces: [a, b], parameters: {path-cost: {a: 5}}}}", "interfaces:\n    - lan0\n    - lan1\n    parameters:\n      path-cost:\n        lan0: 5\n"},
+		{"lan1", "vlans: {c: {id: 7, link: b}}", "ethernets:\n  a:\n    match:\n      macaddress: \"00:50:56:00:00:01\"\n    set-name: lan0\n  lan1:\n"},
+		{"lan0", "vlans: {c: {id: 7, link: b}}", "ethernets:\n  a:\n    match:\n      macaddress: \"00:50:56:00:00:01\"\n    set-name: lan0\n  lan0:\n"},
+		{"a", "vlans: {c: {id: 7, link: b}}", "link: b\n"},
+		{"lan1", "", "ethernets:\n  a:\n"},
+	} {
+		got, err := render(t, fmt.Sprintf(cards, tc.second)+tc.rest)
+		if err != nil || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: got (%v)\n%s\nwant in it\n%s", tc.rest, err, got, tc.want)
+		}
+	}
+}
+
+func TestInfiniBandAddresses(t *testing.T) {
+	const given, want = "A0-00-02-20-FE-80-00-00-00-00-00-00-00-02-C9-03-00-00-00-01", "a0:00:02:20:fe:80:00:00:00:00:00:00:00:02:c9:03:00:00:00:01"
+	for _, network := range []string{
+		"version: 1\nconfig: [{type: infiniband, name: ib0, mac_address: %s, subnets: [{type: dhcp}]}]",
+		"version: 2\nethernets: {ib0: {match: {macaddress: %s}, set-name: ib0, dhcp4: true}}",
+	} {
+		if got, err := render(t, fmt.Sprintf(network, given)); err != nil || !strings.Contains(got, want) {
+			t.Errorf("got (%v)\n%s\nwant %s in it", err, got, want)
+		}
 	}
 }
 
@@ -68,6 +121,7 @@ func TestNetworkProblems(t *testing.T) {
 		{"misspelt key", "addrss: 10.0.0.1/8", "f:2:3: network.addrss: is not a key of network: did you mean address?\nf:1:1: network: needs an address, or dhcp: true"},
 		{"unknown key", "dhcp: true\nfoo: 1", "f:3:3: network.foo: is not a key of network: known are address, netmask, gateway, search, nameservers, name, mac-address, mtu, dhcp, dhcp6"},
 		{"version forgotten", "ethernets: {}\ndhcp: true", "f:2:3: network.ethernets: belongs to a whole network-config, which needs its version: 1 or 2 beside it"},
+		{"version forgotten in a wrapper", "network:\n  renderer: networkd\n  vlans: {}", "f:3:5: network.network.renderer: belongs to a whole network-config, which needs its version: 1 or 2 beside it\nf:4:5: network.network.vlans: belongs to a whole network-config, which needs its version: 1 or 2 beside it"},
 		{"nothing", "name: eth0", "f:1:1: network: needs an address, or dhcp: true"},
 		{"no netmask", "address: 10.0.0.1", "f:2:3: network.address: needs a netmask beside it, or a prefix, as in 10.0.0.1/24"},
 		{"no address in it", "address: web1", "f:2:3: network.address: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
@@ -137,10 +191,19 @@ func TestNetworkProblems(t *testing.T) {
 		{"version 2 set-name", "version: 2\nethernets: {a: {set-name: eth0}}", "f:3:19: network.ethernets.a.set-name: needs a match beside it"},
 		{"version 2 match", "version: 2\nethernets: {a: {match: {macaddress: 1:2}}}", "f:3:27: network.ethernets.a.match.macaddress: is not a MAC address of a network card, such as 00:50:56:01:02:03"},
 		{"version 2 route", "version: 2\nethernets: {a: {routes: [{to: default, via: gw}]}}", "f:3:42: network.ethernets.a.routes.0.via: is not an IP address, such as 192.0.2.1 or 2001:db8::1"},
-		{"version 1 bond", "version: 1\nconfig:\n- {type: bond, name: a, bond_interfaces: [b]}", "f:4:5: network.config.0.params: is missing, and a bond is nothing without it"},
-		{"version 1 VLAN", "version: 1\nconfig:\n- {type: vlan, name: a, vlan_link: b}", "f:4:5: network.config.0.vlan_id: is missing, and a vlan is nothing without it"},
-		{"version 1 name server of nobody", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: nameserver, address: 192.0.2.53, interface: b}", "f:5:45: network.config.1.interface: is none of the interfaces here"},
-		{"version 1 route", "version: 1\nconfig:\n- {type: route, network: 192.0.2.0/24}", "f:4:5: network.config.0.destination: is missing, and a route is nothing without it"},
+		{"version 1 bond", "version: 1\nconfig:\n- {type: bond, name: a, bond_interfaces: []}", "f:4:5: network.config.0.params: is missing, and a bond is nothing without it"},
+		{"version 1 VLAN", "version: 1\nconfig:\n- {type: vlan, name: a, vlan_link: a}", "f:4:5: network.config.0.vlan_id: is missing, and a vlan is nothing without it"},
+		{"version 1 name server of nobody", "version: 1\nconfig:\n- {type: physical, name: a}\n- {type: nameserver, address: 192.0.2.53, interface: b}", "f:5:45: network.config.1.interface: is none of the interfaces here: known are a"},
+		{"version 1 references", "version: 1\nconfig:\n- {type: physical, name: eth0}\n- {type: bond, name: b, bond_interfaces: [eth0, eth9], params: {}}\n- {type: bridge, name: r, bridge_interfaces: [eth0, 5]}\n- {type: vlan, name: v, vlan_link: eht0, vlan_id: 7}",
+			"f:5:51: network.config.1.bond_interfaces.1: is none of the interfaces here: did you mean eth0?\n" +
+				"f:6:49: network.config.2.bridge_interfaces.0: is a part of another already: see network.config.1.bond_interfaces.0\n" +
+				"f:6:55: network.config.2.bridge_interfaces.1: must be text: the name of an interface\n" +
+				"f:7:27: network.config.3.vlan_link: is none of the interfaces here: did you mean eth0?"},
+		{"version 2 references", "version: 2\nethernets: {lan: {match: {macaddress: '00:50:56:00:00:01'}, set-name: eth0}}\nbonds: {b: {interfaces: [lan, lna]}}\nbridges: {r: {interfaces: [lan]}}\nvlans: {v: {id: 7, link: eth0}}",
+			"f:4:33: network.bonds.b.interfaces.1: is none of the interfaces here: did you mean lan?\n" +
+				"f:5:30: network.bridges.r.interfaces.0: is a part of another already: see network.bonds.b.interfaces.0\n" +
+				"f:6:22: network.vlans.v.link: is none of the interfaces here: known are b, lan, r, v"},
+		{"version 1 route", "version: 1\nconfig:\n- {type: route, network: 192.0.2.0/24, gateway: 192.0.2.1}", "f:4:5: network.config.0.destination: is missing, and a route is nothing without it"},
 		{"version 1 route of a subnet", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, routes: [{gateway: 192.0.2.1}]}]}",
 			"f:4:63: network.config.0.subnets.0.routes.0.destination: is missing, and a route is nothing without it"},
 		{"version 1 default route", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, routes: [{destination: default, gateway: 192.0.2.1}]}]}",
@@ -155,10 +218,73 @@ func TestNetworkProblems(t *testing.T) {
 			"f:4:47: network.config.0.params: must be a mapping: keys with their values\nf:4:27: network.config.0.bond_interfaces: must be a list"},
 		{"version 2 forms", "version: 2\nbonds: {a: {match: x, nameservers: [192.0.2.53], dhcp4-overrides: true, interfaces: b}}",
 			"f:3:15: network.bonds.a.match: must be a mapping: keys with their values\nf:3:25: network.bonds.a.nameservers: must be a mapping: keys with their values\n" +
-				"f:3:52: network.bonds.a.dhcp4-overrides: must be a mapping: keys with their values\nf:3:75: network.bonds.a.interfaces: must be a list"},
-		{"version 2 VLAN", "version: 2\nvlans: {a: {link: b}}", "f:3:11: network.vlans.a.id: is missing, and a VLAN is nothing without it"},
+				"f:3:52: network.bonds.a.dhcp4-overrides: must be a mapping: keys with their values\nf:3:75: network.bonds.a.interfaces: must be a list\nf:3:15: network.bonds.a.match: is a key of ethernets alone"},
+		{"version 2 VLAN", "version: 2\nvlans: {a: {link: a}}", "f:3:11: network.vlans.a.id: is missing, and a VLAN is nothing without it"},
 		{"version 2 route to nowhere", "version: 2\nethernets: {a: {routes: [{via: 192.0.2.1}]}}", "f:3:28: network.ethernets.a.routes.0.to: is missing, and a route is nothing without it"},
 		{"version 2 route's prefix", "version: 2\nethernets: {a: {routes: [{to: 192.0.2.0/33, via: 192.0.2.1}]}}", "f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24"},
+		{"version 1 routes of wrong kinds", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets:\n  - type: dhcp\n    routes:\n    - {destination: 10.0.0.0/8}\n    - {destination: 10, gateway: gw}\n    - {destination: 10.0.0.0, netmask: 255.0.255.0, gateway: 1}\n    - {network: '2001:db8::', prefix: 129, gateway: 192.0.2.1, metric: high}\n- {type: route, destination: 10.0.0.0/8, gateway: 192.0.2.1, metric: -1}",
+			"f:9:9: network.config.0.subnets.0.routes.0.gateway: is missing, and a route is nothing without it\n" +
+				"f:10:10: network.config.0.subnets.0.routes.1.destination: is no network, such as 192.0.2.0/24\n" +
+				"f:10:27: network.config.0.subnets.0.routes.1.gateway: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
+				"f:11:33: network.config.0.subnets.0.routes.2.netmask: is no length of a prefix: a number from 0 to 32\n" +
+				"f:11:55: network.config.0.subnets.0.routes.2.gateway: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
+				"f:12:33: network.config.0.subnets.0.routes.3.prefix: is no length of a prefix: a number from 0 to 128\n" +
+				"f:12:66: network.config.0.subnets.0.routes.3.metric: must be a number from 0 to 4294967295\n" +
+				"f:12:46: network.config.0.subnets.0.routes.3.gateway: is IPv4 where the destination is IPv6, or the other way round\n" +
+				"f:13:64: network.config.1.metric: must be a number from 0 to 4294967295"},
+		{"version 2 routes of wrong kinds", "version: 2\nethernets: {a: {routes: [{to: 10, via: 1}, {to: 10.0.0.0/8, via: '2001:db8::1', metric: 1.5}]}}",
+			"f:3:29: network.ethernets.a.routes.0.to: is no network, such as 192.0.2.0/24\n" +
+				"f:3:37: network.ethernets.a.routes.0.via: is not an IP address, such as 192.0.2.1 or 2001:db8::1\n" +
+				"f:3:83: network.ethernets.a.routes.1.metric: must be a number from 0 to 4294967295\n" +
+				"f:3:63: network.ethernets.a.routes.1.via: is IPv4 where the destination is IPv6, or the other way round"},
+		{"version 1 values of wrong kinds", "version: 1\nconfig:\n- {type: physical, name: a}\n- type: bridge\n  name: b\n  bridge_interfaces: [a]\n  params: {bridge_stp: maybe, bridge_pathcost: {a: 50}, bridge_portprio: [a, a 5]}\n- {type: vlan, name: v, vlan_link: a, vlan_id: 4095}",
+			"f:8:14: network.config.1.params.bridge_stp: must be true or false\n" +
+				"f:8:33: network.config.1.params.bridge_pathcost: must be a list\n" +
+				"f:8:77: network.config.1.params.bridge_portprio.0: must be text: the name of an interface and a number\n" +
+				"f:9:41: network.config.2.vlan_id: must be a number from 0 to 4094"},
+		{"version 2 values of wrong kinds", "version: 2\nethernets:\n  a:\n    optional: maybe\n    accept-ra: 1\n    dhcp4-overrides: {use-dns: 2, route-metric: high}\n    routes: [{to: 10.0.0.0/8, via: 192.0.2.1, on-link: x}]\nbridges: {b: {interfaces: [a], parameters: {stp: 2, path-cost: 5}}}\nvlans: {v: {link: a, id: x}}",
+			"f:9:47: network.bridges.b.parameters.stp: must be true or false\n" +
+				"f:9:55: network.bridges.b.parameters.path-cost: must be a mapping: keys with their values\n" +
+				"f:5:7: network.ethernets.a.optional: must be true or false\n" +
+				"f:6:7: network.ethernets.a.accept-ra: must be true or false\n" +
+				"f:7:25: network.ethernets.a.dhcp4-overrides.use-dns: must be true or false\n" +
+				"f:7:37: network.ethernets.a.dhcp4-overrides.route-metric: must be a number from 0 to 4294967295\n" +
+				"f:8:49: network.ethernets.a.routes.0.on-link: must be true or false\n" +
+				"f:10:24: network.vlans.v.id: must be a number from 0 to 4094"},
+		{"version 1 misspelt keys", "version: 1\nconfig:\n- {type: physical, name: a, mac-address: '00:50:56:00:00:01', subnets: [{type: static, address: 192.0.2.5/24, gatway: 192.0.2.1, dns-search: a.example, routes: [{destination: 10.0.0.0/8, gateway: 192.0.2.1, metrik: 5}]}]}",
+			"f:4:31: network.config.0.mac-address: is not a key here: did you mean mac_address?\n" +
+				"f:4:132: network.config.0.subnets.0.dns-search: is not a key here: did you mean dns_search?\n" +
+				"f:4:113: network.config.0.subnets.0.gatway: is not a key here: did you mean gateway?\n" +
+				"f:4:210: network.config.0.subnets.0.routes.0.metrik: is not a key here: did you mean metric?"},
+		{"version 2 misspelt keys", "version: 2\nethernets: {a: {adresses: [192.0.2.5/24], match: {mac_address: x}, nameservers: {address: [192.0.2.53]}, dhcp4-overrides: {use_dns: no}, routes: [{to: default, vai: 192.0.2.1}]}}",
+			"f:3:19: network.ethernets.a.adresses: is not a key here: did you mean addresses?\n" +
+				"f:3:126: network.ethernets.a.dhcp4-overrides.use_dns: is not a key here: did you mean use-dns?\n" +
+				"f:3:53: network.ethernets.a.match.mac_address: is not a key here: did you mean macaddress?\n" +
+				"f:3:84: network.ethernets.a.nameservers.address: is not a key here: did you mean addresses?\n" +
+				"f:3:163: network.ethernets.a.routes.0.vai: is not a key here: did you mean via?\n" +
+				"f:3:149: network.ethernets.a.routes.0.via: is missing: a default route needs it, or has 0.0.0.0/0 or ::/0 in place of default"},
+		{"version 1 search domains", "version: 1\nconfig:\n- {type: physical, name: a, subnets: [{type: dhcp, dns_search: true}]}\n- {type: nameserver, address: 192.0.2.53, search: [5]}",
+			"f:4:54: network.config.0.subnets.0.dns_search: must be text or a list of texts\nf:5:54: network.config.1.search.0: must be text, and not empty"},
+		{"version 2 search domains and names", "version: 2\nethernets: {a: {match: {name: x}, set-name: [b], nameservers: {search: {a: b}}}}\nvlans: {v: {id: 5, link: a, wakeonlan: true}}",
+			"f:3:37: network.ethernets.a.set-name: is not a name for a network interface: up to 15 characters, without blanks, /, : and %\n" +
+				"f:3:66: network.ethernets.a.nameservers.search: must be text or a list of texts\n" +
+				"f:4:31: network.vlans.v.wakeonlan: is a key of ethernets alone"},
+		{"version 2 overrides of two kinds", "version: 2\nethernets: {a: {dhcp4: true, dhcp6: true, dhcp4-overrides: {use-dns: no, use-ntp: yes, route-metric: '5'}, dhcp6-overrides: {use-domains: route, route-metric: 5}}}",
+			"f:3:63: network.ethernets.a.dhcp4-overrides.use-dns: has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value\n" +
+				"f:3:128: network.ethernets.a.dhcp6-overrides.use-domains: has to be the same for dhcp4 and dhcp6 if both are true: networkd has one value"},
+		{"version 2 default route without a router", "version: 2\nethernets: {a: {routes: [{to: default}]}}",
+			"f:3:28: network.ethernets.a.routes.0.via: is missing: a default route needs it, or has 0.0.0.0/0 or ::/0 in place of default"},
+		{"version 1 parameters", "version: 1\nconfig:\n- type: physical\n  name: a\n  subnets: [{type: dhcp, mtu: [5], control: 5}]\n- type: bond\n  name: b\n  bond_interfaces: [a]\n  params: {bond-mode: 802.1ad, bond_miimon: [100], bond-lacp-rate: 5, bond-primary: none}",
+			"f:6:28: network.config.0.subnets.0.mtu: must be a number from 0 to 65535\n" +
+				"f:6:38: network.config.0.subnets.0.control: must be text: one of auto, manual, hotplug\n" +
+				"f:10:54: network.config.1.params.bond-lacp-rate: must be slow or fast\n" +
+				"f:10:14: network.config.1.params.bond-mode: is no mode of a bond: did you mean 802.3ad?\n" +
+				"f:10:73: network.config.1.params.bond-primary: is none of the interfaces here: known are a, b\n" +
+				"f:10:34: network.config.1.params.bond_miimon: must be one value"},
+		{"version 2 parameters", "version: 2\nethernets: {a: }\nbonds: {b: {interfaces: [a], parameters: {mode: 7, primary: c}}}\nbridges: {r: {interfaces: [b], parameters: {priority: [5]}}}",
+			"f:4:45: network.bonds.b.parameters.mode: is no mode of a bond: known are balance-rr, active-backup, balance-xor, broadcast, 802.3ad, balance-tlb, balance-alb\n" +
+				"f:4:54: network.bonds.b.parameters.primary: is none of the interfaces here: known are a, b, r\n" +
+				"f:5:47: network.bridges.r.parameters.priority: must be one value"},
 		{"version 2 name server", "version: 2\nethernets: {a: {nameservers: {addresses: [224.0.0.1]}}}", "f:3:45: network.ethernets.a.nameservers.addresses.0: 224.0.0.1 is a multicast address"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -188,7 +314,7 @@ ethernets:
   lo: {addresses: [127.0.0.1/8, '::1/128', 192.0.2.10/32]}
   any: {match: {name: lo}, addresses: [127.0.0.2/8]}
 vlans:
-  vlan7: {id: 7, link: lan}
+  vlan7: {id: 7, link: any}
 `
 
 // A driver in Go writes numbers as Go has them.
@@ -233,7 +359,8 @@ config:
 - {type: route, destination: 10.1.0.0/16, gateway: 192.0.2.8}
 `
 	var written, given [][]byte
-	for _, network := range []string{version1, version2, "version: 1\nconfig: disabled\n", "version: 2\nfuture-devices: {a: 1}\n", "network:\n  " + strings.ReplaceAll(strings.TrimSpace(version2), "\n", "\n  ")} {
+	for _, network := range []string{version1, version2, "version: 1\nconfig: disabled\n",
+		"version: 2\nrenderer: NetworkManager\nethernets: {a: {dhcp4: true, dhcp6: true, dhcp4-overrides: {use-dns: false}}}\n", "version: 2\nethernets: {}\nfuture-devices: {a: 1}\n", "network:\n  " + strings.ReplaceAll(strings.TrimSpace(version2), "\n", "\n  ")} {
 		got, err := render(t, network)
 		if err != nil {
 			t.Errorf("%s\n%v", network, err)

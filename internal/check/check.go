@@ -198,20 +198,39 @@ func (v *vm) check(schemas *schema.Schemas, identity metadata.VM) error {
 	v.document(RuleUserData, "userdata", schemas.UserData(v.instance.UserData))
 	v.document(RuleUserData, "vendordata", schemas.UserData(v.instance.VendorData))
 	v.publicKeys()
+	v.effects()
 	v.collect()
 	if err != nil {
 		return err
 	}
 	if _, versioned := v.instance.Network["version"]; schemas != nil && documents.NetworkConfig != nil && (versioned || v.instance.Network["network"] != nil) {
 		for _, p := range schemas.NetworkConfig(documents.NetworkConfig) {
-			path := strings.TrimSuffix("network."+p.Path, ".")
+			network, prefix := v.instance.Network, "network."
 			if !versioned {
-				path = strings.TrimSuffix("network.network."+p.Path, ".")
+				network, _ = network["network"].(map[string]any)
+				prefix = "network.network."
 			}
+			path := strings.TrimSuffix(prefix+asGiven(network, p.Path), ".")
 			v.at(severityOf(p), RuleNetworkConfig, path, p.Text)
 		}
 	}
 	return nil
+}
+
+// asGiven returns a path in a network-config with the key that a card has in the data, where the rendering gave it the card's name.
+func asGiven(network map[string]any, path string) string {
+	rest, isCard := strings.CutPrefix(path, "ethernets.")
+	cards, _ := network["ethernets"].(map[string]any)
+	name, below, _ := strings.Cut(rest, ".")
+	if _, given := cards[name]; !isCard || given {
+		return path
+	}
+	for key, value := range cards {
+		if card, _ := value.(map[string]any); card["set-name"] == name {
+			return strings.TrimSuffix("ethernets."+key+"."+below, ".")
+		}
+	}
+	return path
 }
 
 // at adds a finding at a path.

@@ -70,6 +70,34 @@ func TestFindings(t *testing.T) {
 	)
 }
 
+// What cloud-init takes, and does not pass on or guesses at, is a warning.
+func TestNetworksWithoutEffect(t *testing.T) {
+	c := check.New(nil)
+	add(t, c,
+		"a.yaml", "network:\n  dhcp: true\n  search: a.example\n",
+		"b.yaml", "network: {dhcp: true, address: '2001:db8::1/64', search: a.example}\n",
+		"c.yaml", "network: {dhcp: true, nameservers: 192.0.2.53, search: a.example}\n",
+		"d.yaml", "network:\n  version: 1\n  config:\n  - {type: nameserver, address: 192.0.2.53}\n  - type: physical\n    name: eth0\n    subnets:\n"+
+			"    - {type: dhcp, dns_search: [a.example], routes: [{destination: 10.0.0.0, gateway: 192.0.2.1}]}\n  - {type: route, destination: '2001:db8::', prefix: 32, gateway: 'fe80::1'}\n",
+		"e.yaml", "network: {network: {version: 1, config: [{type: nameserver, address: 192.0.2.53}, {type: physical, name: eth0, subnets: [{type: static, address: 192.0.2.2/24, dns_search: [a], routes: [{network: '2001:db8::', gateway: 'fe80::1'}]}]}]}}\n",
+		"f.yaml", "network: {version: 2, ethernets: {eth0: {match: {name: eth0}, dhcp4: true}, lan: {match: {macaddress: '00:50:56:00:00:01', driver: vmxnet3}}}}\n",
+		"h.yaml", "network: {version: 1, config: [{type: physical, name: eth0}, {type: bond, name: b, bond_interfaces: [eth0], params: {bond-mode: 1, bond-arp-ip-target: 192.0.2.1}}]}\n",
+		"g.yaml", "network:\n  version: 2\n  ethernets: {lan: {match: {name: 'en*'}, addresses: [192.0.2.3/24, {192.0.2.4/24: {label: x}}]}}\n",
+	)
+	expect(t, c,
+		"a.yaml:3:3: warning: network.search: has no effect with netplan or networkd beside DHCP alone",
+		"d.yaml:4:5: warning: network.config.0: has no effect with netplan where no subnet has an address",
+		"d.yaml:8:20: warning: network.config.1.subnets.0.dns_search: has no effect with netplan in a subnet without an address",
+		"d.yaml:8:45: warning: network.config.1.subnets.0.routes: has no effect with netplan in a subnet without an address",
+		"d.yaml:8:55: warning: network.config.1.subnets.0.routes.0.destination: has no length of a prefix, and cloud-init takes /24",
+		"d.yaml:9:5: warning: network.config.2: has no effect with netplan: make it one of the routes of a subnet",
+		"e.yaml:1:187: warning: network.network.config.1.subnets.0.routes.0.network: has no length of a prefix, and cloud-init takes /64",
+		"g.yaml:3:21: warning: network.ethernets.lan.match: has no macaddress",
+		"g.yaml:3:69: warning: network.ethernets.lan.addresses.1: has options, which only netplan knows",
+		"h.yaml:1:132: warning: network.config.1.params.bond-arp-ip-target: makes netplan give up",
+	)
+}
+
 func TestDuplicates(t *testing.T) {
 	c := check.New(nil)
 	add(t, c,
@@ -87,13 +115,15 @@ func TestDuplicates(t *testing.T) {
 		"b.yaml:1:28: warning: metadata.hostname: the hostname web is also that of a.yaml:1:28",
 		"b.yaml:5:34: error: network.config.0.mac_address: the MAC address 00:50:56:aa:bb:cc is also that of a.yaml:2:",
 		"b.yaml:5:93: error: network.config.0.subnets.0.address: the address 2001:db8::1 is also that of a.yaml:2:11",
+		"c.yaml:4:35: warning: network.ethernets.a.addresses.1: has options",
 		"c.yaml:4:35: error: network.ethernets.a.addresses.1: the address 2001:db8::1 is also that of a.yaml:2:11",
 		"c.yaml:4:128: error: network.ethernets.a.match.macaddress",
+		"d2.yaml:1:72: warning: network.ethernets.l.match: has no macaddress",
 		"f.yaml:2:3: error: network.address: the address 2001:db8::5 is also that of e.yaml:1:49",
 		"f.yaml:3:3: error: network.mac-address: the MAC address 00:50:56:aa:bb:dd is also that of e.yaml:1:68",
 	)
-	if errors, warnings := check.Count(c.Findings()); errors != 7 || warnings != 1 {
-		t.Errorf("%d errors and %d warnings, want 7 and 1", errors, warnings)
+	if errors, warnings := check.Count(c.Findings()); errors != 7 || warnings != 3 {
+		t.Errorf("%d errors and %d warnings, want 7 and 3", errors, warnings)
 	}
 }
 
@@ -122,6 +152,7 @@ func TestSchemas(t *testing.T) {
 		"c2.yaml", "userdata: |\n  #cloud-config\n  apt_update: true\n",
 		"d.yaml", "network:\n  network:\n    version: 2\n    ethernets:\n      eth0: {dhcp4: true, mtu: big}\n",
 		"e.yaml", "network:\n  address: 192.0.2.7/24\n",
+		"f.yaml", "network:\n  version: 2\n  ethernets:\n    lan:\n      match: {macaddress: '00:50:56:00:00:01'}\n      set-name: eth0\n      addresses: []\n      routes: [{to: default, via: 192.0.2.1, table: 5}]\n  bridges: {br0: {interfaces: [lan]}}\n",
 	)
 	findings := c.Findings()
 	expect(t, c,
@@ -130,19 +161,20 @@ func TestSchemas(t *testing.T) {
 		"c.yaml:1:1: error: userdata.pakages: there is no such key here: did you mean packages? (line 2, column 1 of the userdata)",
 		"c2.yaml:3:3: warning: userdata.apt_update: is deprecated since cloud-init 22.2: Use package_update instead",
 		"d.yaml:5:27: error: network.network.ethernets.eth0.mtu",
+		"f.yaml:8:46: warning: network.ethernets.lan.routes.0.table: is not in cloud-init's schema",
 	)
 	var text, object, sarif bytes.Buffer
 	if err := errors.Join(check.WriteText(&text, 6, findings), check.WriteJSON(&object, 6, findings), check.WriteSARIF(&sarif, "1.0", findings)); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasSuffix(text.String(), "\n6 VMs checked: 4 errors, 1 warning\n") {
+	if !strings.HasSuffix(text.String(), "\n6 VMs checked: 4 errors, 2 warnings\n") {
 		t.Errorf("text is\n%s", text.String())
 	}
 	var read struct {
 		Checked, Errors int
 		Findings        []check.Finding
 	}
-	if err := json.Unmarshal(object.Bytes(), &read); err != nil || read.Checked != 6 || read.Errors != 4 || len(read.Findings) != 5 || read.Findings[0] != findings[0] {
+	if err := json.Unmarshal(object.Bytes(), &read); err != nil || read.Checked != 6 || read.Errors != 4 || len(read.Findings) != 6 || read.Findings[0] != findings[0] {
 		t.Errorf("JSON is %s, %v", object.String(), err)
 	}
 	var log struct {
@@ -159,7 +191,7 @@ func TestSchemas(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(sarif.Bytes(), &log); err != nil || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != 5 {
+	if err := json.Unmarshal(sarif.Bytes(), &log); err != nil || log.Version != "2.1.0" || len(log.Runs) != 1 || len(log.Runs[0].Results) != 6 {
 		t.Fatalf("SARIF is %s, %v", sarif.String(), err)
 	}
 	first := log.Runs[0].Results[0]

@@ -110,7 +110,7 @@ func sarifRules() []sarifRule {
 	return []sarifRule{
 		{RuleData, sarifText{"The data can't be read or rendered."}},
 		{RuleUserData, sarifText{"cloud-init would refuse a part of the user-data or vendor-data."}},
-		{RuleNetworkConfig, sarifText{"cloud-init would refuse the network-config."}},
+		{RuleNetworkConfig, sarifText{"cloud-init would refuse the network-config, or pass over a part of it."}},
 		{RulePublicKey, sarifText{"A public key can't be read."}},
 		{RuleDuplicate, sarifText{"Two VMs share what one should have alone."}},
 	}

@@ -73,6 +73,28 @@ func addUnlisted(raw map[string]any) {
 	config["anyOf"] = items
 }
 
+// addNetplans adds to the schema for networks of version 2 the types that netplan takes, whose format that is, and the schema lacks.
+func addNetplans(raw map[string]any) {
+	for _, wider := range []struct {
+		form, key string
+		types     []any
+	}{
+		{"mapping_bond", "mii-monitor-interval", []any{"integer", "string"}}, {"mapping_bond", "arp-interval", []any{"integer", "string"}},
+		{"mapping_bond", "up-delay", []any{"integer", "string"}}, {"mapping_bond", "down-delay", []any{"integer", "string"}},
+		{"mapping_bond", "learn-packet-interval", []any{"integer", "string"}},
+		{"mapping_bridge", "ageing-time", []any{"integer", "string"}}, {"mapping_bridge", "forward-delay", []any{"integer", "string"}},
+		{"mapping_bridge", "hello-time", []any{"integer", "string"}}, {"mapping_bridge", "max-age", []any{"integer", "string"}},
+		{"mapping_bridge", "path-cost", []any{"object"}},
+	} {
+		if key, ok := inside(raw, "$defs", wider.form, "properties", "parameters", "properties", wider.key).(map[string]any); ok {
+			key["type"] = wider.types
+		}
+	}
+	if items, ok := inside(raw, "$defs", "mapping", "properties", "addresses", "items").(map[string]any); ok {
+		items["type"] = []any{"string", "object"}
+	}
+}
+
 func merged(object map[string]any, key string, value any) map[string]any {
 	object = maps.Clone(object)
 	object[key] = value

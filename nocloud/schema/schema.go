@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,7 +74,7 @@ func (p Problem) String() string {
 // Schemas are cloud-init's, ready for use. Its methods may be called at once.
 type Schemas struct {
 	cloudConfig *document
-	networks    map[int64]*document // by version; empty with a cloud-init that has none
+	networks    map[int64]*document // by version, for what is in the key "network" if that is there; empty with a cloud-init that has none
 }
 
 // document is one schema.
@@ -81,6 +82,8 @@ type document struct {
 	compiled *jsonschema.Schema
 	strict   *jsonschema.Schema // the same, that nothing passes which is deprecated
 	raw      any
+	// lenient is for a schema of which cloud-init itself makes nothing where netplan takes the document: keys that it lacks are no errors.
+	lenient bool
 }
 
 // Load reads the schemas in a directory, or those of a cloud-init that was unpacked there.
@@ -95,19 +98,20 @@ func Load(dir string) (*Schemas, error) {
 }
 
 func load(dir string) (*Schemas, error) {
-	cloudConfig, err := compile(filepath.Join(dir, cloudConfigFile))
+	cloudConfig, err := compile(filepath.Join(dir, cloudConfigFile), "")
 	if err != nil {
 		return nil, err
 	}
 	s := &Schemas{cloudConfig: cloudConfig, networks: map[int64]*document{}}
 	for version, file := range map[int64]string{1: networkV1File, 2: networkV2File} {
-		network, err := compile(filepath.Join(dir, file))
+		network, err := compile(filepath.Join(dir, file), fmt.Sprintf("network_config_version%d", version))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		network.lenient = version == 2
 		s.networks[version] = network
 	}
 	return s, nil
@@ -115,7 +119,9 @@ func load(dir string) (*Schemas, error) {
 
 // compile reads one schema. cloud-init validates all of them as draft 4, whatever they say of themselves, and of their formats
 // it knows only date where no more of Python's packages are installed than it needs.
-func compile(file string) (*document, error) {
+//
+// If the schema has a definition by the name of form, that is what counts: without a choice of forms, errors say more.
+func compile(file, form string) (*document, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("schema: %w", err)
@@ -125,6 +131,11 @@ func compile(file string) (*document, error) {
 		return nil, fmt.Errorf("schema: %s: %w", file, err)
 	}
 	addUnlisted(raw)
+	addNetplans(raw)
+	if inside(raw, "$defs", form) != nil {
+		delete(raw, "oneOf")
+		raw["allOf"] = []any{map[string]any{"$ref": "#/$defs/" + form}}
+	}
 	raw["$schema"] = "http://json-schema.org/draft-04/schema#"
 	d := &document{raw: raw}
 	if d.compiled, err = compileWith(raw); err == nil {
@@ -172,7 +183,7 @@ func (s *Schemas) CloudConfig(data []byte) []Problem {
 	if _, ok := value.(map[string]any); !ok {
 		return []Problem{{Line: 1, Column: 1, Text: "must be a mapping: keys with their values"}}
 	}
-	return append(problems, s.cloudConfig.validate(value, places)...)
+	return append(problems, s.cloudConfig.validate(value, "", places)...)
 }
 
 // NetworkConfig validates a network-config by the schema of its version, if there is one.
@@ -185,6 +196,11 @@ func (s *Schemas) NetworkConfig(data []byte) []Problem {
 	bare, prefix := config, ""
 	if inner, ok := config["network"].(map[string]any); ok {
 		bare, prefix = inner, "network."
+		for _, key := range slices.Sorted(maps.Keys(config)) {
+			if key != "network" {
+				problems = append(problems, Problem{Line: places[key].line, Column: places[key].column, Path: key, Text: "can't be there beside network"})
+			}
+		}
 	}
 	version, ok := bare["version"].(int64)
 	if !ok || version != 1 && version != 2 {
@@ -195,7 +211,7 @@ func (s *Schemas) NetworkConfig(data []byte) []Problem {
 	if schema == nil {
 		return problems
 	}
-	return append(problems, schema.validate(config, places)...)
+	return append(problems, schema.validate(bare, strings.TrimSuffix(prefix, "."), places)...)
 }
 
 // isWrong says whether there is more than warnings.
@@ -203,8 +219,12 @@ func isWrong(problems []Problem) bool {
 	return slices.ContainsFunc(problems, func(p Problem) bool { return !p.Warning })
 }
 
-func (d *document) validate(value any, places map[string]place) []Problem {
-	t := translator{schema: d.raw, places: places}
+// validate validates a value that is at a path of its document.
+func (d *document) validate(value any, path string, places map[string]place) []Problem {
+	t := translator{schema: d.raw, places: places, lenient: d.lenient}
+	if path != "" {
+		t.root = []string{path}
+	}
 	err := d.compiled.Validate(value)
 	if err == nil {
 		if failed, ok := errors.AsType[*jsonschema.ValidationError](d.strict.Validate(value)); ok {

@@ -20,6 +20,8 @@ const maxListed = 12
 type translator struct {
 	schema   any
 	places   map[string]place
+	root     []string // the path of what was validated
+	lenient  bool     // see document
 	problems []Problem
 }
 
@@ -31,6 +33,7 @@ func (t *translator) sorted() []Problem {
 }
 
 func (t *translator) report(path []string, format string, args ...any) {
+	path = slices.Concat(t.root, path)
 	p := Problem{Path: strings.Join(path, "."), Text: fmt.Sprintf(format, args...)}
 	for near := path; ; near = near[:len(near)-1] {
 		if at, ok := t.places[strings.Join(near, ".")]; ok {
@@ -65,7 +68,13 @@ func (t *translator) add(e *jsonschema.ValidationError) {
 	case *kind.AdditionalProperties:
 		known := t.knownKeys(e.SchemaURL)
 		for _, key := range k.Properties {
-			t.report(append(slices.Clone(at), key), "there is no such key here%s", hint(key, known))
+			path := append(slices.Clone(at), key)
+			if meant, _ := nearest.Word(key, known); meant == "" && t.lenient {
+				t.report(path, "is not in cloud-init's schema: netplan may know it; where there is none, cloud-init passes it over or fails")
+				t.problems[len(t.problems)-1].Warning = true
+				continue
+			}
+			t.report(path, "there is no such key here%s", hint(key, known))
 		}
 	case *kind.Required:
 		t.report(at, "lacks %s", strings.Join(k.Missing, ", "))
@@ -138,7 +147,7 @@ func (t *translator) alternatives(e *jsonschema.ValidationError) {
 	case len(best) > 1:
 		var texts []string
 		for _, cause := range best {
-			one := translator{schema: t.schema, places: t.places}
+			one := translator{schema: t.schema, places: t.places, root: t.root, lenient: t.lenient}
 			one.add(cause)
 			for _, problem := range one.problems {
 				texts = append(texts, problem.Text)

@@ -11,6 +11,7 @@ import (
 	"mime/multipart"
 	"mime/quotedprintable"
 	"net/mail"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -30,7 +31,7 @@ const (
 // starts are how cloud-init tells what user-data is (cloudinit/handlers/__init__.py), the longer first.
 func starts() []struct{ prefix, kind string } {
 	return []struct{ prefix, kind string }{
-		{"#cloud-config-archive", "text/cloud-config-archive"},
+		{"#cloud-config-archive", archiveType},
 		{"#cloud-config-jsonp", "text/cloud-config-jsonp"},
 		{"#cloud-config", cloudConfigType},
 		{"#cloud-boothook", "text/cloud-boothook"},
@@ -43,9 +44,12 @@ func starts() []struct{ prefix, kind string } {
 	}
 }
 
-const cloudConfigType = "text/cloud-config"
+const (
+	cloudConfigType = "text/cloud-config"
+	archiveType     = "text/cloud-config-archive"
+)
 
-// UserData validates user-data or vendor-data of any kind: each cloud-config in it, be it in a MIME message or
+// UserData validates user-data or vendor-data of any kind: each cloud-config in it, be it in a MIME message, an archive or
 // compressed. What is a template for cloud-init's jinja can't be validated before it is filled in, and is passed over, as are scripts
 // and all that is not cloud-config. s may be nil: then only the form is looked at.
 func (s *Schemas) UserData(data []byte) []Problem {
@@ -111,19 +115,30 @@ func (w *walker) spoilt(data []byte, kind string, before int, part string) {
 func (w *walker) text(data []byte, kind string, before int, part string) {
 	found := sniff(data)
 	switch kind {
-	case "", "text/plain", "text/x-not-multipart", "application/octet-stream", "text/x-shellscript":
+	case "", "text/plain", "text/x-not-multipart", "text/x-shellscript":
 		kind = found
 	}
 	switch {
+	case len(bytes.TrimSpace(data)) > 0 && !isKnown(kind):
+		w.add(before, part, Problem{Text: part + " is of a type that cloud-init knows nothing of: it passes over it, unless a part-handler is there for it", Warning: true})
 	case kind == "" && len(bytes.TrimSpace(data)) > 0:
 		w.add(before, part, Problem{Line: 1, Column: 1, Text: "is of no kind that cloud-init knows: its first line is #cloud-config, or #! with a program, or another of cloud-init's signs" + almost(data)})
-	case kind == cloudConfigType && found == "text/jinja2": // not yet filled in
+	case kind == archiveType && found == archiveType:
+		w.archive(data, before, part)
+	case kind == cloudConfigType && found == "text/jinja2":
+		w.add(before, part, Problem{Line: 1, Column: 1, Text: "is a template, which cloud-init fills in only if the part is of the type text/jinja2"})
 	case kind == cloudConfigType && w.schemas != nil:
 		w.add(before, part, w.schemas.CloudConfig(data)...)
 	case kind == cloudConfigType:
 		_, _, problems := decode(data)
 		w.add(before, part, problems...)
 	}
+}
+
+// isKnown is for the types that cloud-init has handlers for; "" is none yet.
+func isKnown(kind string) bool {
+	return kind == "" || strings.HasPrefix(kind, "text/x-shellscript-per-") ||
+		slices.ContainsFunc(starts(), func(start struct{ prefix, kind string }) bool { return start.kind == kind })
 }
 
 // sniff returns the kind of a text by its start.
@@ -203,11 +218,11 @@ func (w *walker) entity(header func(string) string, body []byte, before, depth i
 				return
 			}
 			content, err := io.ReadAll(part)
-			if err != nil {
-				w.add(before, "", Problem{Text: "is a MIME message that ends within a part"})
+			w.entity(part.Header.Get, content, lineOf(body, content, before), depth+1)
+			if err != nil { // cloud-init takes what there is
+				w.add(before, "", Problem{Text: "is a MIME message that ends within a part: the line that ends the last part is missing", Warning: true})
 				return
 			}
-			w.entity(part.Header.Get, content, lineOf(body, content, before), depth+1)
 		}
 	}
 	decoded, raw, err := transfer(header("Content-Transfer-Encoding"), body)
@@ -218,7 +233,7 @@ func (w *walker) entity(header func(string) string, body []byte, before, depth i
 	if !raw {
 		before = -1
 	}
-	if strings.Contains(kind, "gzip") || kind == "application/x-compress" {
+	if isCompressed(kind) {
 		if decoded, err = unpack(decoded); err != nil {
 			w.add(before, name, Problem{Text: name + " of the MIME message says that it is compressed, and can't be unpacked"})
 			return
@@ -229,6 +244,11 @@ func (w *walker) entity(header func(string) string, body []byte, before, depth i
 		w.spoilt(decoded, sniff(decoded), before, name)
 	}
 	w.text(decoded, kind, before, name)
+}
+
+// isCompressed is for the types that cloud-init unpacks.
+func isCompressed(kind string) bool {
+	return strings.Contains(kind, "gzip") || strings.HasPrefix(kind, "application/x-compress") || kind == "application/x-gunzip"
 }
 
 // transfer undoes a Content-Transfer-Encoding; raw means that there was none.

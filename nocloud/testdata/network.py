@@ -1,6 +1,7 @@
 # Reads a list of network-configs, as JSON, as cloud-init does, whose packages are in the folder that is the argument, in a VM with
 # a card eth0 with the address 00:50:56:ab:cd:ef. Prints for each the addresses that the interfaces get, with their prefixes, and the
-# name servers and search domains, and the routes, once by networkd and once by netplan; or what is wrong.
+# name servers and search domains, and the routes, once by networkd and once by netplan; or what is wrong, be it
+# with these or with ifupdown's file.
 import copy
 import json
 import logging
@@ -11,7 +12,7 @@ import tempfile
 sys.path.insert(0, sys.argv[1])
 from cloudinit import distros  # first, or they import each other in a circle
 from cloudinit.distros.networking import LinuxNetworking
-from cloudinit.net import netplan, networkd
+from cloudinit.net import eni, netplan, networkd
 from cloudinit.net.network_state import parse_net_config_data
 
 import yaml
@@ -60,6 +61,7 @@ for text in json.load(sys.stdin):
         Networking().wait_for_physdevs(config)
         result["Networkd"] = by_networkd(copy.deepcopy(config))
         result["Netplan"] = by_netplan(copy.deepcopy(config))
+        eni.Renderer({})._render_interfaces(parse_net_config_data(copy.deepcopy(config), skip_broken=False))
     except Exception as e:
         result["Problem"] = repr(e)
     results.append(result)

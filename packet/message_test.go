@@ -77,13 +77,21 @@ func TestMessagesPrintAndParse(t *testing.T) {
 }
 
 func TestUnknownKeysAndEntriesAreIgnored(t *testing.T) {
-	hello, err := packet.ParseHello([]byte(`{"versions":[1,2,3],"nonce":"n","colour":"red","nics":[{"name":"a","mac":"00:50:56:AB:00:01","speed":1},{"name":"ib0","mac":"80:00:02:08:fe:80"},{"name":"b","mac":"zz:50:56:00:00:01"}]}`))
+	hello, err := packet.ParseHello([]byte(`{"versions":[1,2,3],"nonce":"n","colour":"red","nics":[{"name":"a","mac":"00:50:56:AB:00:01","speed":1},{"name":"ib0","mac":"80:00:02:08:fe:80"},` +
+		`{"name":"b","mac":"zz:50:56:00:00:01"},{"name":"ib1","mac":"80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:0a:0b:0c"},{"name":"c","mac":"00-50-56-00-00-01"},{"name":"d"},{"name":"","mac":"00:50:56:00:00:02"}]}`))
 	want := &packet.Hello{Versions: []int{1, 2, 3}, Nonce: "n", NICs: []packet.NIC{{Name: "a", MAC: "00:50:56:ab:00:01"}, {Name: "ib0", MAC: "80:00:02:08:fe:80"}}}
 	if err != nil || !reflect.DeepEqual(hello, want) {
 		t.Errorf("got %+v, %v", hello, err)
 	}
 	r, err := packet.ParseHelloReply([]byte(`{"version":2,"nonce":"n","generation":"g","max_chunk":1,"documents":{"user-data":{"size":0,"sha256":"` + sum + `"},"new-data":{"size":-1}}}`))
 	if err != nil || len(r.Documents) != 1 || r.Documents[packet.UserData].SHA256 != sum {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+func TestEncodedSizeMayBeLeftOutWithoutAnEncoding(t *testing.T) {
+	r, err := packet.ParseHelloReply([]byte(`{"version":2,"nonce":"n","generation":"g","max_chunk":1,"documents":{"user-data":{"size":9,"sha256":"` + sum + `"}}}`))
+	if want := (packet.DocumentInfo{Size: 9, SHA256: sum, EncodedSize: 9}); err != nil || r.Documents[packet.UserData] != want {
 		t.Errorf("got %+v, %v", r, err)
 	}
 }
@@ -140,10 +148,16 @@ func TestErrorMessageIsFitForATerminal(t *testing.T) {
 }
 
 func TestErrorMessageIsCutBetweenCharacters(t *testing.T) {
-	e := packet.Error{Request: "REQUEST_X", Code: packet.Invalid, Message: strings.Repeat("é", 600)}
-	got, err := packet.ParseError(e.Append(nil))
-	if err != nil || got.Message != strings.Repeat("é", 512) {
-		t.Errorf("%d bytes, %v", len(got.Message), err)
+	e := packet.Error{Request: "REQUEST_X", Code: packet.Invalid, Message: "e" + strings.Repeat("é", 600)}
+	sent := e.Append(nil)
+	if len(sent) > 1100 {
+		t.Errorf("%d bytes are sent", len(sent))
+	}
+	whole := bytes.Replace(sent, []byte("é"), []byte(strings.Repeat("é", 600)), 1) // of who does not cut
+	for _, data := range [][]byte{sent, whole} {
+		if got, err := packet.ParseError(data); err != nil || got.Message != "e"+strings.Repeat("é", 511) {
+			t.Errorf("%d bytes, %v", len(got.Message), err)
+		}
 	}
 }
 

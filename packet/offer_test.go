@@ -71,8 +71,10 @@ func TestOffer(t *testing.T) {
 		if _, err := packet.ParseHelloReply(reply.Append(nil)); err != nil {
 			t.Errorf("the reply is out of its own bounds: %v", err)
 		}
+		size := 0
 		for name, want := range documents() {
 			info := reply.Documents[name]
+			size += int(info.EncodedSize)
 			digest := sha256.Sum256(want)
 			if info.Size != int64(len(want)) || info.SHA256 != hex.EncodeToString(digest[:]) {
 				t.Errorf("%s: %+v", name, info)
@@ -85,6 +87,9 @@ func TestOffer(t *testing.T) {
 					t.Errorf("%s in chunks of %d differs", name, length)
 				}
 			}
+		}
+		if o.Size() != size {
+			t.Errorf("size %d, and the documents have %d bytes", o.Size(), size)
 		}
 	}
 }

@@ -53,6 +53,7 @@ func TestScanner(t *testing.T) {
 		{name: "the last mark counts", in: "!!REQUEST_A#!!REQUEST_B#!!!!C#YQ==\n", want: []packet.Frame{{Code: "C", Data: []byte("a")}}},
 		{name: "three marks", in: "!!!C#\n", want: []packet.Frame{{Code: "C", Data: []byte{}}}},
 		{name: "noise", in: "[    1.2] usb: new device\nDone!!\nwow!! great#\n!!#\n!\n!!!\n", noise: 6},
+		{name: "one mark is none", in: "x!REQUEST_A#\n!REQUEST_A#\n!x!REQUEST_A#\n", noise: 3},
 		{name: "no number sign", in: "!!REQUEST_METADATA\n", want: []packet.Frame{{Code: packet.RequestMetaData, Err: packet.ErrBadCode}}},
 		{name: "lower case", in: "!!REQUEST_Meta#\n", want: []packet.Frame{{Code: "REQUEST_M", Err: packet.ErrBadCode}}},
 		{name: "longest code", in: "!!" + strings.Repeat("X", 32) + "#\n", want: []packet.Frame{{Code: packet.Code(strings.Repeat("X", 32)), Data: []byte{}}}},
@@ -135,11 +136,14 @@ func TestScannerTakesNoMemoryForRequests(t *testing.T) {
 }
 
 func TestScannerReset(t *testing.T) {
-	var s packet.Scanner
-	frames(&s, []byte("noise\n!!REQUEST_META"), 100)
-	s.Reset()
-	if got := frames(&s, []byte("!!A#\n"), 100); len(got) != 1 || got[0].Code != "A" || s.Stats().Noise != 1 || s.Stats().Frames != 1 {
-		t.Errorf("got %+v, %+v", got, s.Stats())
+	for _, begun := range []string{"!!REQUEST_META", "!", strings.Repeat("!!REQUEST_", packet.MaxLine)} {
+		s := packet.Scanner{Limit: 100}
+		frames(&s, []byte("noise\n"+begun), 1000)
+		s.Reset()
+		want := packet.Stats{Frames: 1, Noise: 2}
+		if got := frames(&s, []byte("!DATA#\n!!A#\n"), 1000); len(got) != 1 || got[0].Code != "A" || s.Stats() != want || s.Limit != 100 {
+			t.Errorf("after %.20q: got %+v, %+v", begun, got, s)
+		}
 	}
 }
 

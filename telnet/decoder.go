@@ -141,10 +141,7 @@ func (d *Decoder) Next(src []byte) (ev Event, n int, err error) {
 			n++
 			switch c {
 			case iac:
-				if err := d.bound(len(d.params) + 1); err != nil {
-					return Event{}, n, err
-				}
-				d.params = append(d.params, iac)
+				d.params = append(d.params, iac) // what comes next is bounded
 				d.state = inParams
 			case byte(SE):
 				params := d.params

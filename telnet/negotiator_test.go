@@ -21,6 +21,7 @@ func TestNegotiator(t *testing.T) {
 		{name: "does not answer a repetition", in: "ff fb 00 ff fb 00 ff fb 00", want: "ff fd 00", remoteAfter: true},
 		{name: "takes a refusal", local: true, in: "ff fe 00"},
 		{name: "does not answer a refusal of nothing", in: "ff fe 00 ff fc 00"},
+		{name: "keeps options apart", local: true, in: "ff fd 2c ff fd 00", want: "ff fc 2c", localAfter: true},
 		{name: "lets the peer stop", in: "ff fb 00 ff fc 00", want: "ff fd 00 ff fe 00"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -39,6 +40,60 @@ func TestNegotiator(t *testing.T) {
 				t.Errorf("local %v, remote %v; want %v, %v", l, r, tc.localAfter, tc.remoteAfter)
 			}
 		})
+	}
+}
+
+// TestNegotiatorQueues changes its mind while the peer's answer is on its way: the last wish counts, and is sent when the
+// answer to the one before has come.
+func TestNegotiatorQueues(t *testing.T) {
+	const will, wont, do, dont = "ff fb 00", "ff fc 00", "ff fd 00", "ff fe 00"
+	for _, tc := range []struct {
+		name  string
+		steps []string // "enable", "disable" or what comes from the peer; each with what is sent then
+		after bool
+	}{
+		{"asked, and no longer wanted", []string{"enable", will, "disable", "", do, wont, dont, ""}, false},
+		{"asked, no longer wanted, and refused", []string{"enable", will, "disable", "", dont, ""}, false},
+		{"asked, not wanted and wanted again", []string{"enable", will, "disable", "", "enable", "", do, ""}, true},
+		{"asked, not wanted, agreed to, and wanted again", []string{"enable", will, "disable", "", do, wont, "enable", "", dont, will, do, ""}, true},
+		{"stopped, and wanted again", []string{"enable", will, do, "", "disable", wont, "enable", "", dont, will, do, ""}, true},
+		{"stopped, wanted and stopped again", []string{"enable", will, do, "", "disable", wont, "enable", "", "disable", "", dont, ""}, false},
+		{"stopped, which the peer does not heed", []string{"enable", will, do, "", "disable", wont, do, ""}, false},
+		{"stopped, wanted again, and the peer never stopped", []string{"enable", will, do, "", "disable", wont, "enable", "", do, ""}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var n telnet.Negotiator
+			for i := 0; i < len(tc.steps); i += 2 {
+				var sent []byte
+				switch step := tc.steps[i]; step {
+				case "enable":
+					sent = n.Enable(nil, telnet.Local, telnet.Binary)
+				case "disable":
+					sent = n.Disable(nil, telnet.Local, telnet.Binary)
+				default:
+					sent = receive(t, &n, unhex(t, step))
+				}
+				if want := unhex(t, tc.steps[i+1]); string(sent) != string(want) {
+					t.Errorf("after %q: sends % x, want % x", tc.steps[:i+1], sent, want)
+				}
+			}
+			if n.Enabled(telnet.Local, telnet.Binary) != tc.after || n.Pending(telnet.Local, telnet.Binary) {
+				t.Errorf("in the end enabled: %v, pending: %v; want %v, settled", n.Enabled(telnet.Local, telnet.Binary), n.Pending(telnet.Local, telnet.Binary), tc.after)
+			}
+		})
+	}
+}
+
+// A peer may turn an option on and off for ever.
+func TestNegotiatorTakesNoMemoryForRepetition(t *testing.T) {
+	n := telnet.Negotiator{Accept: func(telnet.Side, telnet.Option) bool { return true }}
+	answers := make([]byte, 0, 16)
+	if allocs := testing.AllocsPerRun(1, func() { // and once before
+		for range 1000 {
+			n.Receive(n.Receive(answers, telnet.WILL, telnet.Echo), telnet.WONT, telnet.Echo)
+		}
+	}); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
 	}
 }
 

@@ -42,6 +42,9 @@ func decode(limit int, chunks ...[]byte) (events []string, err error) {
 			}
 			switch ev.Kind {
 			case telnet.Data:
+				if len(ev.Bytes) == 0 {
+					events = append(events, "data of no bytes")
+				}
 				data = append(data, ev.Bytes...)
 			case telnet.Negotiation:
 				flush()
@@ -75,10 +78,12 @@ func TestDecoder(t *testing.T) {
 		{"subnegotiation", "ff fa e8 47 ff f0 61", []string{"SB option 232 47", "data 61"}, ""},
 		{"no parameters", "ff fa e8 ff f0", []string{"SB option 232 "}, ""},
 		{"IAC and SE in parameters", "ff fa e8 29 ff ff ff ff f0 ff ff 11 22 33 ff ff ff f0", []string{"SB option 232 29 ff ff f0 ff 11 22 33 ff"}, ""},
+		{"SE in parameters", "ff fa e8 f0 f0 01 ff f0", []string{"SB option 232 f0 f0 01"}, ""},
 		{"option 255", "ff fa ff ff 01 ff f0", []string{"SB option 255 01"}, ""},
 		{"two in a row", "ff fa e8 47 ff f0 ff fa e8 49 ff f0", []string{"SB option 232 47", "SB option 232 49"}, ""},
 		{"longest allowed", "ff fa e8 01 02 03 04 05 06 07 08 ff ff ff f0", []string{"SB option 232 01 02 03 04 05 06 07 08 ff"}, ""},
 		{"a byte too long", "61 ff fa e8 01 02 03 04 05 06 07 08 09 ff ff ff f0", []string{"data 61"}, "more than 9 bytes"},
+		{"a byte too long, and no IAC in it", "ff fa e8 01 02 03 04 05 06 07 08 09 0a ff f0 61", nil, "more than 9 bytes"},
 		{"never ends", "ff fa e8 01 02 03 04 05 06 07 08 09 0a", nil, "more than 9 bytes"},
 		{"empty body", "ff fa ff f0", nil, "without an option"},
 		{"command inside", "ff fa e8 01 ff fb 01", nil, "WILL inside a subnegotiation of option 232"},
@@ -144,6 +149,10 @@ func FuzzDecoder(f *testing.F) {
 		want := []string{fmt.Sprintf("data % x", in), fmt.Sprintf("SB option 232 % x", params)}
 		if len(in) == 0 {
 			want = want[1:]
+		}
+		begun := telnet.BeginSubnegotiation(telnet.AppendData(nil, in), 232)
+		if inPlace := telnet.EndSubnegotiation(append(begun, params...), len(begun)); !bytes.Equal(inPlace, wire) {
+			t.Errorf("encoded in place: % x, want % x", inPlace, wire)
 		}
 		if got, err := decode(limit, wire); err != nil || !slices.Equal(got, want) {
 			t.Errorf("there and back: %q, %v; want %q", got, err, want)

@@ -220,6 +220,30 @@ func TestPeerOutOfPlace(t *testing.T) {
 		if got := r.ears[0].String(); got != "here" {
 			t.Errorf("the guest said %q, %v", got, b.err())
 		}
+		if !slices.Contains(r.kinds(), vspc.PeerRefused) {
+			t.Errorf("the owner is told %v", r.kinds())
+		}
+		r.end(t)
+	})
+}
+
+// TestASecretOnAnOpenPort has a host that shows one where its VM's port is open already.
+func TestASecretOnAnOpenPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{})
+		a := r.source(t)
+		for _, secret := range [][]byte{[]byte("seq1 and a guess"), a.begin("seq1")} {
+			a.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+			a.gets("", vspc.UnknownSuboption2{Unknown: vspc.CmdVMotionPeer})
+		}
+		a.send(vspc.VMotionAbort{})
+		time.Sleep(2 * vspc.DefaultRefusedLinger)
+		a.guest("here")
+		r.sessions[0].Send([]byte("there"), nil)
+		a.gets("there")
+		if got := r.ears[0].String(); got != "here" || a.err() != nil {
+			t.Errorf("the guest said %q, %v", got, a.err())
+		}
 		r.end(t)
 	})
 }
@@ -266,6 +290,8 @@ func TestAnOpenPortIsNotRefused(t *testing.T) {
 		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
 		b.say(doProxy, 1)
 		b.gets("", vspc.WillProxy{})
+		b.send(vspc.DoProxy{Direction: vspc.Server, ServiceURI: "another"})
+		b.gets("", vspc.WontProxy{})
 		b.send(vspc.VMotionComplete{Sequence: []byte("seq1")})
 		r.sessions[0].Send([]byte("answer"), nil)
 		b.gets("answer")
@@ -306,7 +332,9 @@ func TestEachMigrationEndsOnce(t *testing.T) {
 		play func(r *room, a, b *wire)
 		want []vspc.EventKind
 	}{
-		"resumed, ABORT":   {func(r *room, a, b *wire) { a.guest("x"); a.send(vspc.VMotionAbort{}) }, []vspc.EventKind{vspc.MoveResumed}},
+		"resumed, ABORT": {func(r *room, a, b *wire) { a.guest("x"); a.guest("y"); a.send(vspc.VMotionAbort{}) }, []vspc.EventKind{vspc.MoveResumed}},
+		"BEGIN, ABORT": {func(r *room, a, b *wire) { a.begin("again"); a.send(vspc.VMotionAbort{}) },
+			[]vspc.EventKind{vspc.MoveReplaced, vspc.MoveAborted}},
 		"resumed, expired": {func(r *room, a, b *wire) { a.guest("x"); time.Sleep(vspc.DefaultSecretLifetime) }, []vspc.EventKind{vspc.MoveResumed}},
 		"resumed, BEGIN": {func(r *room, a, b *wire) { a.guest("x"); a.begin("again"); a.send(vspc.VMotionAbort{}) },
 			[]vspc.EventKind{vspc.MoveResumed, vspc.MoveAborted}},
@@ -589,6 +617,130 @@ func TestTLSIsNotStartedUnasked(t *testing.T) {
 			t.Errorf("the connection ended with %v", w.err())
 		}
 	})
+}
+
+// TestAHostThatGoesOnWithoutTLS has one that offers none where it is required, and takes no notice of a refusal.
+func TestAHostThatGoesOnWithoutTLS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{TLS: new(tls.Config), RequireTLS: true})
+		w := r.connect(t)
+		w.wants("ff fd 25")
+		w.say("ff fb e8 ff fb 00 ff fb 03 ff fd 00 ff fd 03 ff fd 01", 1<<20)
+		w.wants("ff fe e8 ff fe 00 ff fe 03 ff fc 00 ff fc 03 ff fc 01")
+		w.say(hostsList+doProxy+vcUUID+vmName+otherAnswer, 1<<20)
+		w.guest(strings.Repeat("x", 2*vspc.MaxEarlyData)) // it is not kept
+		w.wants("")
+		time.Sleep(vspc.DefaultIdentifyTimeout)
+		if err := w.err(); !errors.Is(err, vspc.ErrTLSRequired) || len(r.sessions) != 0 {
+			t.Errorf("%d sessions, %v", len(r.sessions), err)
+		}
+	})
+}
+
+// TestOptionsMayBeTurnedOffAndOn has a host that changes its mind on an open port, and asks for what it can't have.
+func TestOptionsMayBeTurnedOffAndOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(vspc.Config{TLS: new(tls.Config)})
+		w := r.source(t)
+		w.say("ff fd 00 ff fd 03 ff fd 01 ff fb 00 ff fb 03", 1<<20) // it agrees to our greeting
+		w.wants("")
+		for _, turn := range []turn{
+			{"ff fe 00 ff fd 00", "ff fc 00 ff fb 00"},
+			{"ff fe 01 ff fd 01", "ff fc 01 ff fb 01"},
+			{"ff fe 03 ff fd 03", "ff fc 03 ff fb 03"},
+			{"ff fc 00 ff fb 00", "ff fe 00 ff fd 00"},
+			{"ff fc 03 ff fb 03", "ff fe 03 ff fd 03"},
+			{"ff fc e8 ff fb e8", "ff fe e8 ff fd e8" + ourList},
+			{"ff fb 01", "ff fe 01"}, // the echo is ours
+			{"ff fd e8", "ff fc e8"}, // the commands are the host's
+			{"ff fb 25", "ff fe 25"}, // it is too late for TLS
+			{"ff fd 25", "ff fc 25"},
+			{"ff fb 2c ff fd 2c", "ff fe 2c ff fc 2c"},
+		} {
+			w.say(turn.host, 1<<20)
+			w.wants(turn.proxy)
+		}
+		w.guest("here")
+		if got := r.ears[0].String(); got != "here" {
+			t.Errorf("the guest said %q, %v", got, w.err())
+		}
+		r.end(t)
+	})
+}
+
+// hasty is a TLS client's connection that says startOfTLS in one write with the first words of TLS, and takes the consent
+// from what it reads.
+type hasty struct {
+	net.Conn
+	said, heard bool
+}
+
+func (h *hasty) Write(p []byte) (int, error) {
+	if h.said {
+		return h.Conn.Write(p)
+	}
+	h.said = true
+	go h.Conn.Write(append(slices.Clone(startOfTLS), p...)) // a pipe has no buffer, and the consent has to be read meanwhile
+	return len(p), nil
+}
+
+func (h *hasty) Read(p []byte) (int, error) {
+	if !h.heard {
+		h.heard = true
+		consent := telnet.AppendSubnegotiation(nil, telnet.Authentication, []byte{2, 7, 0, 2})
+		got := make([]byte, len(consent))
+		if _, err := io.ReadFull(h.Conn, got); err != nil || !slices.Equal(got, consent) {
+			return 0, fmt.Errorf("heard % x, %v", got, err)
+		}
+	}
+	return h.Conn.Read(p)
+}
+
+func TestTLSMayBeginInTheWriteThatStartsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		serverTLS, clientTLS := tlstest.SelfSigned(t, "vspc.example.com")
+		r := newRoom(vspc.Config{TLS: serverTLS, RequireTLS: true})
+		ours, theirs := net.Pipe()
+		go r.Serve(theirs)
+		hears := func(conn net.Conn, hex string) {
+			t.Helper()
+			want := unhex(t, hex)
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(conn, got); err != nil || !slices.Equal(got, want) {
+				t.Fatalf("heard % x, %v, want % x", got, err, want)
+			}
+		}
+		hears(ours, "ff fd 25")
+		ours.Write(unhex(t, "ff fb 25"))
+		hears(ours, "ff fa 25 01 07 00 ff f0")
+		conn := tls.Client(&hasty{Conn: ours}, clientTLS)
+		if err := conn.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		hears(conn, greeting)
+		conn.Close()
+		time.Sleep(time.Minute) // TLS says goodbye
+	})
+}
+
+// TestAFloodIsReadAtItsRate measures a bubble's time, which stands still while nothing rests.
+func TestAFloodIsReadAtItsRate(t *testing.T) {
+	const flood = 256 << 10
+	for _, rate := range []int{0, 32 << 10} {
+		inBubble(t, fmt.Sprintf("%d a second", rate), func(t *testing.T) {
+			r := newRoom(vspc.Config{MaxRate: rate})
+			w := r.source(t)
+			start := time.Now()
+			for range flood >> 10 {
+				w.guest(strings.Repeat("x", 1<<10))
+			}
+			if took := time.Since(start); (took > time.Second) != (rate > 0) {
+				t.Errorf("%d bytes took %v", flood, took)
+			}
+			time.Sleep(time.Second) // the last rest
+			r.end(t)
+		})
+	}
 }
 
 // TestWhatAWrongSecretEarns checks that what comes behind it is neither kept nor counted.

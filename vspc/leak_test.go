@@ -9,11 +9,20 @@ import (
 
 // TestNothingIsLeftOfMigrations looks into a Concentrator after migrations that ended in each way.
 func TestNothingIsLeftOfMigrations(t *testing.T) {
+	t.Run("Serve", func(t *testing.T) {
+		nothingIsLeftOfMigrations(t, func(c *Concentrator, conn net.Conn) { go c.Serve(conn) })
+	})
+	t.Run("Start", func(t *testing.T) {
+		nothingIsLeftOfMigrations(t, func(c *Concentrator, conn net.Conn) { c.Start(conn, nil) })
+	})
+}
+
+func nothingIsLeftOfMigrations(t *testing.T, serve func(c *Concentrator, conn net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewConcentrator(Config{})
 		dial := func() net.Conn {
 			ours, theirs := net.Pipe()
-			go c.Serve(theirs)
+			serve(c, theirs)
 			return ours
 		}
 		connect := func() *Host {
@@ -38,59 +47,59 @@ func TestNothingIsLeftOfMigrations(t *testing.T) {
 			}
 			return target
 		}
-		left := func(when string, pending, adrift, ports int) {
+		left := func(when string, links, pending, adrift, ports int) {
 			t.Helper()
 			synctest.Wait()
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if len(c.pending) != pending || len(c.adrift) != adrift || len(c.ports) != ports {
-				t.Errorf("%s: %d secrets, %d ports adrift, %d ports", when, len(c.pending), len(c.adrift), len(c.ports))
+			if len(c.links) != links || len(c.pending) != pending || len(c.adrift) != adrift || len(c.ports) != ports {
+				t.Errorf("%s: %d connections, %d secrets, %d ports adrift, %d ports", when, len(c.links), len(c.pending), len(c.adrift), len(c.ports))
 			}
 		}
 		h := connect()
 		begin(h)
-		left("begun", 1, 0, 1)
+		left("begun", 1, 1, 0, 1)
 		begin(h)
-		left("begun again", 1, 0, 1)
+		left("begun again", 1, 1, 0, 1)
 		if err := h.Send(VMotionAbort{}); err != nil {
 			t.Fatal(err)
 		}
-		left("aborted", 0, 0, 1)
+		left("aborted", 1, 0, 0, 1)
 
 		target := peer(begin(h))
 		if err := target.Complete(); err != nil {
 			t.Fatal(err)
 		}
-		left("completed", 0, 0, 1)
+		left("completed", 1, 0, 0, 1)
 		h.Close()
 		h = target
 		target = peer(begin(h))
 		target.Close()
 		h.Close()
-		left("both ends lost", 0, 0, 0)
+		left("both ends lost", 0, 0, 0, 0)
 
 		h = connect()
 		move := begin(h)
 		h.Close()
-		left("source lost", 1, 1, 1)
+		left("source lost", 0, 1, 1, 1)
 		target = peer(move)
-		left("and its target there", 0, 0, 1)
+		left("and its target there", 1, 0, 0, 1)
 		target.Close()
-		left("and lost", 0, 0, 0)
+		left("and lost", 0, 0, 0, 0)
 
 		h = connect()
 		begin(h)
 		h.Close()
-		left("source lost again", 1, 1, 1)
+		left("source lost again", 0, 1, 1, 1)
 		h = connect()
-		left("and replaced", 0, 0, 1)
+		left("and replaced", 1, 0, 0, 1)
 		begin(h)
 		h.Close()
-		left("source lost once more", 1, 1, 1)
+		left("source lost once more", 0, 1, 1, 1)
 		if err := c.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
-		left("shut down", 0, 0, 0)
+		left("shut down", 0, 0, 0, 0)
 		if err := c.Serve(dial()); !errors.Is(err, ErrClosed) {
 			t.Errorf("Serve after Shutdown: %v", err)
 		}

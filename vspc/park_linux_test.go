@@ -21,6 +21,7 @@ type lot struct {
 	session      *Session
 	heard        chan string
 	done         chan error
+	poll         *poller
 }
 
 type hears chan string
@@ -68,6 +69,7 @@ func newLot(t *testing.T, way string) *lot {
 		ours, conn = tls.Server(ours, serverTLS), tls.Client(conn, clientTLS)
 	}
 	l.concentrator.Start(ours, func(err error) { l.done <- err })
+	l.poll = l.concentrator.keeper.poll
 	l.host = NewHost(conn, hostConfig)
 	t.Cleanup(func() { l.host.Close() })
 	if err := l.host.Handshake(t.Context()); err != nil {
@@ -111,6 +113,9 @@ func (l *lot) ends(want error) {
 	}
 	if l.concentrator.keeper.poll != nil {
 		l.t.Error("the keeper outlives its last link")
+	}
+	if l.poll.file.SetReadDeadline(time.Time{}) == nil {
+		l.t.Error("the keeper leaves its poller open")
 	}
 }
 

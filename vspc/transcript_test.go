@@ -208,6 +208,19 @@ var startUps = map[string][]turn{
 		{hostsList, questions},
 		{otherAnswer + vmName + vcUUID, ""},
 	},
+	"DO-PROXY comes last": {
+		{"ff fb e8", greeting + ourList},
+		{hostsList, questions},
+		{vcUUID + vmName + otherAnswer, ""},
+		{doProxy, "ff fa e8 47 ff f0"},
+		{hello, ""},
+	},
+	"a list that begins with questions": {
+		{"ff fb e8", greeting + ourList},
+		{"ff fa e8 00 51 53 55 57 00 01 46 47 49 50 52 54 56 ff f0" + doProxy, questions + "ff fa e8 47 ff f0"},
+		{vcUUID + vmName + otherAnswer, ""},
+		{hello, ""},
+	},
 	"a host that does not know all questions": {
 		{"", greeting},
 		{"ff fb e8", ourList},

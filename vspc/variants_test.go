@@ -151,6 +151,44 @@ func TestIdentity(t *testing.T) {
 				t.Errorf("the guest said %q", r.ears[0])
 			}
 		},
+		"answers that trickle in": func(t *testing.T, r *room, w *wire) {
+			w.send(vcUUID)
+			time.Sleep(vspc.DefaultIdentityGrace - 1)
+			w.send(name)
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			if r.count() != 1 {
+				t.Errorf("%d sessions: each answer gives the next one more time", r.count())
+			}
+		},
+		"an answer that names no VM": func(t *testing.T, r *room, w *wire) {
+			w.send(rest[0])
+			time.Sleep(vspc.DefaultIdentifyTimeout - 1)
+			w.send(rest[1], name, vcUUID)
+			synctest.Wait()
+			if r.count() != 1 {
+				t.Errorf("%d sessions, %v", r.count(), w.err())
+			}
+		},
+		"a host that can't answer for the VC UUID": func(t *testing.T, r *room, w *wire) {
+			w.send(append(rest, name, vspc.UnknownSuboption1{Unknown: vspc.CmdGetVMVCUUID})...)
+			synctest.Wait()
+			if r.count() != 1 || r.sessions[0].Identity().Name != "vm" {
+				t.Errorf("%d sessions, %v", r.count(), w.err())
+			}
+		},
+		"a host that can't answer for the name, and says so again": func(t *testing.T, r *room, w *wire) {
+			w.send(append(rest, vcUUID, vspc.UnknownSuboption1{Unknown: vspc.CmdGetVMName})...)
+			synctest.Wait()
+			if r.count() != 1 || r.sessions[0].Identity().VCUUID == "" {
+				t.Fatalf("%d sessions, %v", r.count(), w.err())
+			}
+			w.send(vspc.UnknownSuboption1{Unknown: vspc.CmdGetVMName})
+			w.guest(", late")
+			if got := r.ears[0].String(); got != "early, late" {
+				t.Errorf("the guest said %q, %v", got, w.err())
+			}
+		},
 		"an answer that comes too late changes nothing but the name": func(t *testing.T, r *room, w *wire) {
 			w.send(vcUUID)
 			time.Sleep(vspc.DefaultIdentityGrace)
@@ -185,7 +223,7 @@ func TestIdentity(t *testing.T) {
 		},
 		"the same answers again": func(t *testing.T, r *room, w *wire) {
 			for range 3 {
-				w.send(vcUUID, name)
+				w.send(vcUUID, vcUUID, name, name)
 				w.send(rest...)
 			}
 			synctest.Wait()
@@ -255,6 +293,15 @@ func TestDataAheadOfItsTurn(t *testing.T) {
 			w.guest("y")
 			if err := w.err(); !errors.Is(err, vspc.ErrTooMuchEarlyData) {
 				t.Errorf("beyond the limit: %v", err)
+			}
+		},
+		"before a late DO-PROXY": func(t *testing.T, r *room, w *wire) {
+			w.say("ff fb e8"+hostsList+vcUUID+vmName+hello, 1<<20)
+			time.Sleep(vspc.DefaultIdentifyTimeout - 1)
+			w.say(doProxy+otherAnswer, 1<<20)
+			synctest.Wait()
+			if r.count() != 1 || r.ears[0].String() != "hello" {
+				t.Errorf("%d sessions, %v", r.count(), w.err())
 			}
 		},
 		"with no DO-PROXY at all": func(t *testing.T, r *room, w *wire) {

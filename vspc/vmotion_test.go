@@ -2,9 +2,11 @@ package vspc_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -143,8 +145,8 @@ func TestVMotion(t *testing.T) {
 				t.Errorf("events %v, want %v", r.kinds(), want)
 			}
 			b.close()
-			if len(r.sessions) != 1 || !errors.Is(r.ears[0].closed, io.EOF) {
-				t.Errorf("%d sessions, closed with %v", len(r.sessions), r.ears[0].closed)
+			if len(r.sessions) != 1 || !errors.Is(r.ears[0].closed, io.EOF) || !slices.Contains(r.kinds(), vspc.PortClosed) {
+				t.Errorf("%d sessions, closed with %v, %v", len(r.sessions), r.ears[0].closed, r.kinds())
 			}
 		})
 	}
@@ -512,6 +514,9 @@ func TestVMotionIsRefusedWhileShuttingDown(t *testing.T) {
 		synctest.Wait()
 		a.send(vspc.VMotionBegin{Sequence: []byte("seq2")})
 		a.gets("", vspc.VMotionNotNow{Sequence: []byte("seq2")})
+		if !slices.Contains(r.kinds(), vspc.MoveRefused) {
+			t.Errorf("the owner is told %v", r.kinds())
+		}
 		b := r.target(t)
 		b.send(vspc.VMotionPeer{SequenceAndSecret: secret}, vspc.VMotionComplete{Sequence: []byte("seq1")})
 		b.gets("held", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
@@ -524,23 +529,90 @@ func TestVMotionIsRefusedWhileShuttingDown(t *testing.T) {
 	})
 }
 
-func TestVMotionOfAPortThatIsNotOpenYet(t *testing.T) {
+// TestAMovedVMKeepsItsName has targets that say who the VM is in part, in other orders, or not at all.
+func TestAMovedVMKeepsItsName(t *testing.T) {
+	for name, says := range map[string]struct{ before, after string }{
+		"nothing":                     {"", ""},
+		"the name, and then the rest": {"", vmName + vcUUID + otherAnswer},
+		"the same, before PEER":       {vmName + vcUUID + otherAnswer, ""},
+		"all but the name":            {"", vcUUID + otherAnswer},
+		"the same before PEER":        {vcUUID + otherAnswer, ""},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			r := newRoom(vspc.Config{})
+			a := r.source(t)
+			was := r.sessions[0].Identity()
+			secret := a.begin("seq1")
+			b := r.target(t)
+			b.say(says.before, 1<<20)
+			b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+			b.say(says.after, 1<<20)
+			b.send(vspc.VMotionComplete{Sequence: []byte("seq1")})
+			b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
+			if now := r.sessions[0].Identity(); now != was || slices.Contains(r.kinds(), vspc.PortRenamed) {
+				t.Errorf("it is now %+v, and was %+v; %v", now, was, r.kinds())
+			}
+			r.end(t)
+		})
+	}
+}
+
+// TestShutdownHasALimit has a vMotion whose target never comes.
+func TestShutdownHasALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(vspc.Config{})
-		a := r.connect(t)
-		a.say("ff fb e8"+hostsList+doProxy, 1<<20)
-		a.guest("he")
-		a.hears()
-		secret := a.begin("seq1")
-		b := r.target(t)
-		b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
-		b.guest("ll")
-		b.send(vspc.VMotionComplete{Sequence: []byte("seq1")})
-		b.guest("o")
-		b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
-		b.say(vcUUID+vmName+otherAnswer, 1<<20)
+		a := r.source(t)
+		a.begin("seq1")
+		sent := make(chan error, 1)
+		r.sessions[0].Send([]byte("held"), func(err error) { sent <- err })
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := r.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if err := <-sent; !errors.Is(err, vspc.ErrClosed) || !errors.Is(a.err(), vspc.ErrClosed) {
+			t.Errorf("sending ended with %v, the connection with %v", err, a.err())
+		}
+		ours, theirs := net.Pipe()
+		ended := make(chan error, 2)
+		r.Start(theirs, func(err error) { ended <- err })
+		if n, err := ours.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+			t.Errorf("a later connection is told something: %d bytes, %v", n, err)
+		}
 		synctest.Wait()
-		r.checkOpened(t)
-		b.close()
+		if err := <-ended; !errors.Is(err, vspc.ErrClosed) || len(ended) > 0 {
+			t.Errorf("it ended with %v, and %d times more", err, len(ended))
+		}
 	})
+}
+
+func TestVMotionOfAPortThatIsNotOpenYet(t *testing.T) {
+	const before, between, after = "before PEER", "before COMPLETE", "after COMPLETE"
+	for _, identified := range []string{before, between, after} {
+		inBubble(t, "identified "+identified, func(t *testing.T) {
+			r := newRoom(vspc.Config{})
+			a := r.connect(t)
+			a.say("ff fb e8"+hostsList+doProxy, 1<<20)
+			a.guest("he")
+			a.hears()
+			secret := a.begin("seq1")
+			b := r.target(t)
+			identify := func(when string) {
+				if when == identified {
+					b.say(vcUUID+vmName+otherAnswer, 1<<20)
+				}
+			}
+			identify(before)
+			b.send(vspc.VMotionPeer{SequenceAndSecret: secret})
+			b.guest("ll")
+			identify(between)
+			b.send(vspc.VMotionComplete{Sequence: []byte("seq1")})
+			b.guest("o")
+			b.gets("", vspc.VMotionPeerOK{Sequence: []byte("seq1")})
+			identify(after)
+			synctest.Wait()
+			r.checkOpened(t)
+			b.close()
+		})
+	}
 }

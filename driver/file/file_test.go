@@ -91,10 +91,17 @@ func TestNamesOnDisk(t *testing.T) {
 		{"bare UUID for a name", strings.ReplaceAll(testUUID, "-", "") + ".yaml", metadata.VM{Name: strings.ReplaceAll(testUUID, "-", "")}, false},
 		{"defaults", "defaults.yaml", metadata.VM{Name: "defaults"}, false},
 		{"hidden file", ".web1.yaml", metadata.VM{Name: ".web1"}, false},
+		{"slash is no path", "vms/web1.yaml", metadata.VM{Name: "vms/web1"}, false},
+		{"slash, escaped by the host, is no path", "vms/web1.yaml", metadata.VM{Name: "vms%2fweb1"}, false},
+		{"line end", "web1\n.yaml", metadata.VM{Name: "web1\n"}, false},
+		{"not UTF-8", "web1\xff.yaml", metadata.VM{Name: "web1\xff"}, false},
 		{"BIOS UUID", testUUID + ".yaml", metadata.VM{BIOSUUID: testUUID, LocationUUID: testUUID}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			directory := t.TempDir()
+			if err := os.Mkdir(filepath.Join(directory, "vms"), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			write(t, filepath.Join(directory, tc.file), "metadata: {hostname: here}")
 			inst, err := open(t, file.Config{Directory: directory}).Find(t.Context(), tc.vm)
 			if tc.found && (err != nil || inst.MetaData["hostname"] != "here") {
@@ -196,9 +203,13 @@ func TestWhatIsNoFileIsInvalid(t *testing.T) {
 	}
 	write(t, filepath.Join(directory, "file.yaml"), "{}")
 	write(t, filepath.Join(directory, "huge.yaml"), "userdata: "+strings.Repeat("a", vmfile.MaxSize))
+	write(t, filepath.Join(directory, "sparse.yaml"), "{}")
+	if err := os.Truncate(filepath.Join(directory, "sparse.yaml"), 1<<40); err != nil { // more than there is memory
+		t.Fatal(err)
+	}
 	driver := open(t, file.Config{Directory: directory})
 	for name, want := range map[string]string{
-		"fifo": "is not a regular file", "directory": "is not a regular file", "huge": "is larger than 4 MiB",
+		"fifo": "is not a regular file", "directory": "is not a regular file", "huge": "is larger than 4 MiB", "sparse": "is larger than 4 MiB",
 		"device": "leads out of the directory", "outside": "leads out of the directory", "parent": "leads out of the directory", "circle": "in a circle",
 		"absolute": "absolute one: use a relative one",
 	} {
@@ -394,10 +405,31 @@ func TestClosedDriver(t *testing.T) {
 	if _, err := driver.Find(t.Context(), metadata.VM{Name: "a"}); err == nil || errors.Is(err, metadata.ErrNotFound) {
 		t.Errorf("Find: %v", err)
 	}
+	told := 0
 	for _, err := range driver.All(t.Context()) {
-		if err == nil {
+		if told++; err == nil {
 			t.Error("All gives entries")
 		}
+	}
+	if told != 1 {
+		t.Errorf("All gives %d errors: no entries alone look like an empty directory", told)
+	}
+}
+
+func TestAllEndsWithItsContext(t *testing.T) {
+	directory := t.TempDir()
+	for _, name := range []string{"a.yaml", "b.yaml"} {
+		write(t, filepath.Join(directory, name), "{}")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var got []error
+	for _, err := range open(t, file.Config{Directory: directory}).All(ctx) {
+		got = append(got, err)
+		cancel()
+	}
+	if len(got) != 2 || got[0] != nil || !errors.Is(got[1], context.Canceled) {
+		t.Errorf("got %v, want one entry, and why there are no more", got)
 	}
 }
 

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -170,6 +172,21 @@ func TestWhatChangesIsNoLongerRemembered(t *testing.T) {
 				return os.WriteFile(filepath.Join(dir, "web.yaml"), []byte("metadata: {hostname: neu}"), 0o600)
 			}, "neu",
 		},
+		"rewritten, with its former size and time": {
+			func(dir string) error {
+				path := filepath.Join(dir, "web.yaml")
+				before, err := os.Stat(path)
+				for after := before; err == nil && changeTime(after).Equal(changeTime(before)); after, err = os.Stat(path) { // the clock may be coarse
+					if err := os.WriteFile(path, []byte("metadata: {hostname: neu}"), 0o600); err != nil {
+						return err
+					}
+					if err := os.Chtimes(path, before.ModTime(), before.ModTime()); err != nil {
+						return err
+					}
+				}
+				return err
+			}, "neu",
+		},
 		"replaced": {
 			func(dir string) error {
 				return os.Rename(filepath.Join(dir, "other.yaml"), filepath.Join(dir, "web.yaml"))
@@ -281,6 +298,120 @@ func TestRememberingKeepsToTheLimit(t *testing.T) {
 	driver.cache.clear()
 	if len(driver.cache.found) != 0 {
 		t.Error("clear leaves something")
+	}
+}
+
+// TestAVMChangesItsFile has a VM that is remembered with one file, and with another.
+func TestAVMChangesItsFile(t *testing.T) {
+	const uuid = "502e71fa-1a2b-4c3d-8e4f-000000000001"
+	directory := t.TempDir()
+	put(t, directory, "web.yaml", "metadata: {hostname: byname}")
+	driver := settledDriver(t, Config{Directory: directory})
+	vm, namesake := metadata.VM{Name: "web", UUID: uuid}, metadata.VM{Name: "web"} // who has the file of the name, always
+	expect := func(want string) {
+		t.Helper()
+		for _, asks := range []metadata.VM{namesake, vm} {
+			inst, err := driver.Find(t.Context(), asks)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := inst.MetaData["hostname"]; asks == vm && got != want {
+				t.Errorf("got %v, want %s", got, want)
+			}
+			checkBill(t, driver.cache)
+		}
+	}
+	expect("byname")
+	put(t, directory, "another.yaml", "{}") // which makes it look again
+	expect("byname")
+	put(t, directory, uuid+".yaml", "metadata: {hostname: byuuid}")
+	expect("byuuid")
+	put(t, directory, "web.yaml", "metadata: {hostname: changed}")
+	expect("byuuid")
+	if err := os.Remove(filepath.Join(directory, uuid+".yaml")); err != nil {
+		t.Fatal(err)
+	}
+	expect("changed")
+	put(t, directory, uuid+".yaml", "metadata: {hostname: back}")
+	expect("back")
+}
+
+// TestFilesAreClosed counts what is open after many look-ups that had to read, with nobody to tidy up behind them.
+func TestFilesAreClosed(t *testing.T) {
+	const vms = 200
+	directory := writeFiles(t, vms)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	driver := settledDriver(t, Config{Directory: directory, CacheBytes: -1})
+	for i := range vms {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprint("web", i)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprint("stranger", i)}); !errors.Is(err, metadata.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range driver.All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(open) > vms/2 {
+		t.Errorf("%d files are open", len(open))
+	}
+}
+
+// TestWhatMayStillChangeIsNotRemembered has stats that are younger than a clock can tell, and names that no file can have.
+func TestWhatMayStillChangeIsNotRemembered(t *testing.T) {
+	const uuid = "502e71fa-1a2b-4c3d-8e4f-000000000001"
+	for name, c := range map[string]struct {
+		vm    metadata.VM
+		fresh string // what was changed just now
+		want  bool
+	}{
+		"all is old":    {metadata.VM{Name: "web", UUID: uuid}, "", true},
+		"the file":      {metadata.VM{Name: "web", UUID: uuid}, uuid + ".yaml", false},
+		"the defaults":  {metadata.VM{Name: "web", UUID: uuid}, "defaults.yaml", false},
+		"the directory": {metadata.VM{Name: "web", UUID: uuid}, ".", false},
+		"a long name":   {metadata.VM{Name: strings.Repeat("n", maxFileName+1), UUID: uuid}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			directory := t.TempDir()
+			put(t, directory, uuid+".yaml", "metadata: {hostname: web}")
+			put(t, directory, "defaults.yaml", "metadata: {region: north}")
+			driver, now := settledDriver(t, Config{Directory: directory}), time.Now().Add(time.Hour)
+			driver.cache.now = func() time.Time { return now }
+			if c.fresh != "" {
+				if err := os.Chtimes(filepath.Join(directory, c.fresh), now, now); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := driver.Find(t.Context(), c.vm); err != nil {
+				t.Fatal(err)
+			}
+			if got := driver.cache.recall(c.vm) != nil; got != c.want {
+				t.Errorf("remembered: %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestWhatIsMadeOfFilesIsCharged has small files over defaults that are not.
+func TestWhatIsMadeOfFilesIsCharged(t *testing.T) {
+	const vms, size = 50, 100 << 10
+	directory := writeFiles(t, vms)
+	put(t, directory, "defaults.yaml", "userdata: "+strings.Repeat("x", size))
+	driver := settledDriver(t, Config{Directory: directory, CacheBytes: 10 * size})
+	for i := range vms {
+		if _, err := driver.Find(t.Context(), metadata.VM{Name: fmt.Sprint("web", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(driver.cache.found); n == 0 || n > 10 {
+		t.Errorf("%d VMs are remembered with %d bytes each, in a cache of %d", n, size, 10*size)
 	}
 }
 

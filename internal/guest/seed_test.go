@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -209,6 +210,210 @@ func TestFirstBoot(t *testing.T) {
 	}
 }
 
+// TestAnOlderServerHasTrouble has one whose answers, of which nothing says that they are whole or all, fail now and then.
+func TestAnOlderServerHasTrouble(t *testing.T) {
+	// once changes the first answers of a code.
+	once := func(code packet.Code, times int, change func([]byte) []byte) func(*guesttest.Server) {
+		return func(s *guesttest.Server) {
+			s.Rewrite = func(got packet.Code, data []byte) []byte {
+				if got == code && times > 0 {
+					times--
+					return change(data)
+				}
+				return data
+			}
+		}
+	}
+	lost := func([]byte) []byte { return nil }
+	// fails answers the request behind that for meta-data with an error, once.
+	fails := func(why packet.ErrorCode) func(*guesttest.Server) {
+		return func(s *guesttest.Server) {
+			s.Rewrite = func(code packet.Code, data []byte) []byte {
+				switch {
+				case code == packet.ResponseMetaData:
+					s.Fail = why
+				case code == packet.ResponseError && s.Fail != "":
+					s.Fail, s.Rewrite = "", nil
+				}
+				return data
+			}
+		}
+	}
+	for name, trouble := range map[string]func(*guesttest.Server){
+		"user-data is lost":            once(packet.ResponseUserData, 1, lost),
+		"user-data is lost twice":      once(packet.ResponseUserData, 2, lost),
+		"network-config is lost twice": once(packet.ResponseNetworkData, 2, lost),
+		"meta-data is lost":            once(packet.ResponseMetaData, 1, lost),
+		"meta-data is empty":           once(packet.ResponseMetaData, 1, func([]byte) []byte { return []byte{} }),
+		"meta-data is cut":             once(packet.ResponseMetaData, 1, func(data []byte) []byte { return data[:len(data)-1] }),
+		"not now":                      fails(packet.Unavailable),
+		"not understood":               fails(packet.BadRequest),
+		"no trouble, and empty documents": func(s *guesttest.Server) {
+			s.Documents[packet.VendorData] = nil
+		},
+	} {
+		for _, strict := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, strict %v", name, strict), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					server := &guesttest.Server{Documents: small(), Old: true, Strict: strict}
+					trouble(server)
+					m := newMachine(t, server, nil)
+					if r := m.run(DefaultWait); r.Result != OK || r.Protocol != 1 {
+						t.Errorf("got %+v", r)
+					}
+					m.wantSeed(small())
+				})
+			})
+		}
+	}
+}
+
+// TestLateChunksAreLeftAlone has a line on which all chunks come once more, ahead of each new one.
+func TestLateChunksAreLeftAlone(t *testing.T) {
+	changed := small()
+	changed[packet.UserData] = []byte("#cloud-boothook, which is another")
+	for name, tc := range map[string]struct {
+		maxChunk, retries int
+		want              documents
+	}{
+		"documents in one chunk":      {0, 0, small()},
+		"small chunks":                {10, 0, small()},
+		"data that change in between": {10, 1, changed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var sent []byte
+				m := newMachine(t, &guesttest.Server{Documents: small(), MaxChunk: tc.maxChunk}, func(b []byte) []byte {
+					if bytes.HasPrefix(b, []byte("!!RESPONSE_CHUNK#")) {
+						sent = append(sent, b...)
+						return sent
+					}
+					return b
+				})
+				m.server.Rewrite = func(code packet.Code, data []byte) []byte {
+					if chunk, err := packet.ParseChunk(data); err == nil && chunk.Document == packet.UserData && tc.retries > 0 && m.server.Edition == 0 {
+						m.server.Edition, m.server.Documents = 1, maps.Clone(changed)
+					}
+					return data
+				}
+				if r := m.run(time.Second); r.Result != OK || r.Retries != tc.retries {
+					t.Errorf("got %+v; want %d retries", r, tc.retries)
+				}
+				m.wantSeed(tc.want)
+			})
+		})
+	}
+}
+
+// slow is a port on a line of 9600 baud.
+type slow struct {
+	kept
+	mu       sync.Mutex
+	deadline time.Time
+}
+
+func (p *slow) SetDeadline(t time.Time) error {
+	p.mu.Lock()
+	p.deadline = t
+	p.mu.Unlock()
+	return p.kept.SetDeadline(t)
+}
+
+func (p *slow) Read(b []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	p.mu.Lock()
+	late := !p.deadline.IsZero() && time.Now().After(p.deadline)
+	p.mu.Unlock()
+	if late { // what is on the line has not come yet
+		return 0, os.ErrDeadlineExceeded
+	}
+	return p.kept.Read(b[:min(len(b), 10)])
+}
+
+// TestSlowLine has documents that take their time: with version 1, where nobody knows how much there is, more than the wait.
+func TestSlowLine(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		old  bool
+		size int
+		most time.Duration
+	}{
+		{"version 2", false, 20_000, time.Minute},
+		{"version 1", true, 150_000, 5 * time.Minute},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				docs := small()
+				docs[packet.UserData] = noise(tc.size)
+				m := newMachine(t, &guesttest.Server{Documents: docs, Old: tc.old, Strict: tc.old}, nil)
+				open := m.config.Open
+				m.config.Open = func(path string, speed int) (Port, error) {
+					port, err := open(path, speed)
+					if err != nil {
+						return nil, err
+					}
+					return &slow{kept: port.(kept)}, nil
+				}
+				if r := m.run(tc.most); r.Result != OK || r.Retries != 0 {
+					t.Errorf("got %+v; the line is slow, and works", r)
+				}
+				m.wantSeed(docs)
+			})
+		})
+	}
+}
+
+func TestNobodyHasToListen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, &guesttest.Server{Mute: true}, nil)
+		m.config.Console, m.config.Log = nil, nil
+		if r := Seed(t.Context(), m.config); r.Result != Unreachable {
+			t.Errorf("got %+v", r)
+		}
+	})
+}
+
+// faulty is a port that fails.
+type faulty struct{ kept }
+
+func (faulty) Read([]byte) (int, error) { return 0, syscall.EIO }
+
+// TestPortIsOpenedAgain has one that comes late, and one that fails and is there again.
+func TestPortIsOpenedAgain(t *testing.T) {
+	for name, trouble := range map[string]func(since time.Duration, port Port) (Port, error){
+		"comes late": func(since time.Duration, port Port) (Port, error) {
+			if since < openWait-time.Second {
+				return nil, syscall.ENODEV
+			}
+			return port, nil
+		},
+		"fails": func(since time.Duration, port Port) (Port, error) {
+			if since == 0 {
+				return faulty{port.(kept)}, nil
+			}
+			return port, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t, &guesttest.Server{Documents: small()}, nil)
+				open, started := m.config.Open, time.Now()
+				m.config.Open = func(path string, speed int) (Port, error) {
+					port, err := open(path, speed)
+					if err != nil {
+						return nil, err
+					}
+					return trouble(time.Since(started), port)
+				}
+				if r := m.run(DefaultWait); r.Result != OK {
+					t.Errorf("got %+v", r)
+				}
+				m.wantSeed(small())
+			})
+		})
+	}
+}
+
 func noise(n int) []byte {
 	data := make([]byte, n)
 	rand.NewChaCha8([32]byte{7}).Read(data)
@@ -332,11 +537,14 @@ func TestBootAfterAFirstBootWithoutServer(t *testing.T) {
 // A copy of a VM brings the seed of the VM it was copied from.
 func TestSeedOfAnotherMachine(t *testing.T) {
 	for _, tc := range []struct {
-		name, owner, want string
+		name, owner string
+		later       bool
+		want        string
 	}{
-		{"another machine's", "4213aaaa-0000-0000-0000-00000000000f", SeedRemoved},
-		{"its own", "4213aaaa-0000-0000-0000-000000000001", SeedKept},
-		{"made by hand", "", SeedKept},
+		{"another machine's", "4213aaaa-0000-0000-0000-00000000000f", false, SeedRemoved},
+		{"another machine's, at a later boot", "4213aaaa-0000-0000-0000-00000000000f", true, SeedKept},
+		{"its own", "4213aaaa-0000-0000-0000-000000000001", false, SeedKept},
+		{"made by hand", "", false, SeedKept},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -345,6 +553,9 @@ func TestSeedOfAnotherMachine(t *testing.T) {
 				m.put("cloud/seed/nocloud/user-data", "")
 				if tc.owner != "" {
 					m.put("cloud/seed/nocloud.machine", tc.owner)
+				}
+				if tc.later {
+					m.cached("i-1")
 				}
 				r := m.run(DefaultWait)
 				if _, err := os.Stat(m.config.Dir); r.Seed != tc.want || os.IsNotExist(err) != (tc.want == SeedRemoved) {

@@ -118,7 +118,7 @@ func TestLimitsOnConnections(t *testing.T) {
 		log     string
 	}{
 		{"in all", server.Config{MaxConnections: 2}, 2, "--max-connections allows"},
-		{"from an address", server.Config{MaxPerAddress: 1}, 1, "--max-connections-per-address"},
+		{"from an address", server.Config{MaxPerAddress: 2}, 2, "--max-connections-per-address"},
 		{"no bound for an address", server.Config{MaxPerAddress: -1}, 3, ""},
 		{"from other networks", server.Config{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::1/128")}}, 0, "--allow"},
 		{"from these networks", server.Config{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.0/8")}}, 3, ""},
@@ -141,16 +141,27 @@ func TestLimitsOnConnections(t *testing.T) {
 			if tc.allowed == 0 {
 				return
 			}
-			for _, conn := range conns { // what is closed makes room
-				conn.Close()
-			}
-			waitFor(t, func() bool {
-				conn := dial(t, address)
+			enters := func() (conn net.Conn, ok bool) {
+				conn = dial(t, address)
 				conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 				n, _ := conn.Read(make([]byte, 1))
+				return conn, n == 1
+			}
+			room := func() (conn net.Conn) {
+				waitFor(t, func() (ok bool) { conn, ok = enters(); return ok })
+				return conn
+			}
+			conns[0].Close() // what is closed makes room, for one
+			conns[0] = room()
+			if _, ok := enters(); ok != (tc.allowed == 3) {
+				t.Errorf("one connection was closed and one opened; another may come: %v", ok)
+			}
+			for _, conn := range conns { // and for all
 				conn.Close()
-				return n == 1
-			})
+			}
+			for range tc.allowed {
+				room()
+			}
 		})
 	}
 }
@@ -187,6 +198,71 @@ func TestAcceptingRecoversFromAShortage(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("Serve: %v", err)
 	}
+}
+
+// doomed is a listener that fails for good, or gives a last connection out when it is closed.
+type doomed struct {
+	pipes
+	err  error
+	last net.Conn
+}
+
+func (d *doomed) Accept() (net.Conn, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	<-d.closed
+	if last := d.last; last != nil {
+		d.last = nil
+		return last, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func TestServeEndsWithItsListener(t *testing.T) {
+	s, address, _ := start(t, server.Config{})
+	broken := &doomed{pipes: *newPipes(), err: errors.New("the network card is on fire")}
+	if err := s.Serve(t.Context(), broken); !errors.Is(err, broken.err) {
+		t.Errorf("Serve: %v, want the listener's error", err)
+	}
+	select {
+	case <-broken.closed:
+	default:
+		t.Error("a listener that failed is left open")
+	}
+	served(t, address)
+}
+
+func TestNothingIsTakenInAShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := server.New(server.Config{Services: []server.Service{{URI: uri, Driver: metadata.DriverFunc(inventory)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := net.Pipe()
+		ln := &doomed{pipes: *newPipes(), last: theirs}
+		ended := make(chan error, 1)
+		go func() { ended <- s.Serve(t.Context(), ln) }()
+		synctest.Wait()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		if n, err := ours.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+			t.Errorf("a connection that came in the shutdown is read %d bytes of, %v; want its end", n, err)
+		}
+		late := newPipes()
+		if err := s.Serve(t.Context(), late); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Serve after Shutdown: %v", err)
+		}
+		select {
+		case <-late.closed:
+		default:
+			t.Error("its listener is left open")
+		}
+	})
 }
 
 // TestFilesAreLeftToDrivers has more hosts come than there is room for.
@@ -310,6 +386,132 @@ func TestAGuestThatNeverPauses(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestThrottling has a guest that asks without a pause, with so many requests under way all the time. What is in a request
+// that has to wait outlives the buffer it came in, and takes no room once it is answered.
+func TestThrottling(t *testing.T) {
+	for _, atOnce := range []int{1, 5} {
+		t.Run(strconv.Itoa(atOnce), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const requests, burst = 1000, 400
+				s, ln := inBubble(t, server.Config{})
+				h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri})
+				if err := h.Handshake(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				write := func(p []byte) {
+					if _, err := h.Write(p); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				ask := func(i int) {
+					report := packet.Report{BootID: "b", Stage: "seed"}
+					if i > burst { // all before has to fit into what a connection may send at once
+						report.InstanceID = strings.Repeat("i", 200)
+					}
+					write(packet.AppendFrame(nil, packet.RequestReport, report.Append(nil)))
+					if i > burst && i%10 == 0 {
+						write(append(bytes.Repeat([]byte("x"), 500), '\n'))
+					}
+				}
+				start, answers := time.Now(), packet.NewReader(h, 1<<20)
+				for i := range atOnce {
+					ask(i)
+				}
+				for i := range requests {
+					if frame, err := answers.ReadFrame(); err != nil || frame.Code != packet.ResponseReport {
+						t.Fatalf("answer %d: %s %s, %v", i, frame.Code, frame.Data, err)
+					}
+					synctest.Wait() // the server knows that it is out
+					if i+atOnce < requests {
+						ask(i + atOnce)
+					}
+				}
+				if took, want := time.Since(start), (requests-burst)*time.Second/50; took != want {
+					t.Errorf("it took %v; want nothing for %d, and %v for the rest", took, burst, want)
+				}
+				if dropped := s.Stats().Dropped.Load(); dropped != 0 {
+					t.Errorf("%d were dropped", dropped)
+				}
+				h.Close()
+			})
+		})
+	}
+}
+
+// TestNoiseIsReadWithRests has a guest whose console goes to the port: it must not take the processor from others.
+func TestNoiseIsReadWithRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, ln := inBubble(t, server.Config{})
+		h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri})
+		defer h.Close()
+		if err := h.Handshake(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		for range 256 {
+			if _, err := h.Write(append(bytes.Repeat([]byte("x"), 1023), '\n')); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(start); took < time.Second { // the clock is the bubble's
+			t.Errorf("256 KiB were read in %v", took)
+		}
+		time.Sleep(time.Second) // the last rest
+	})
+}
+
+// TestAPortMayCloseWhileItsGuestIsThrottled has a request whose turn comes when nobody is there any more.
+func TestAPortMayCloseWhileItsGuestIsThrottled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, ln := inBubble(t, server.Config{})
+		h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri})
+		if err := h.Handshake(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		answers := packet.NewReader(h, 1<<20)
+		for s.Stats().Throttled.Load() == 0 {
+			if _, err := h.Write([]byte("!!REQUEST_METADATA#\n")); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if s.Stats().Throttled.Load() == 0 {
+				if _, err := answers.ReadFrame(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+		}
+		answered := s.Stats().Answers.Load()
+		h.Close()
+		time.Sleep(time.Minute) // the clock is the bubble's
+		if now := s.Stats().Answers.Load(); now != answered || s.Stats().Ports.Load() != 0 {
+			t.Errorf("%d answers after the port was closed; %d ports", now-answered, s.Stats().Ports.Load())
+		}
+	})
+}
+
+// inBubble runs a server for connections in memory until the end of a bubble.
+func inBubble(t *testing.T, cfg server.Config) (*server.Server, *pipes) {
+	t.Helper()
+	if cfg.Services == nil {
+		cfg.Services = []server.Service{{URI: uri, Driver: metadata.DriverFunc(inventory)}}
+	}
+	s, err := server.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := newPipes()
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.Background(), ln) }()
+	t.Cleanup(func() {
+		if err := errors.Join(s.Shutdown(context.Background()), <-served); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, ln
 }
 
 // TestAGuestThatBeginsAgainAndAgain says another thing of itself each time, so that all has to be compressed anew.

@@ -378,6 +378,35 @@ func TestEachHelloCounts(t *testing.T) {
 	}
 }
 
+// TestDefaults has a server whose Config says nothing of limits.
+func TestDefaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, ln := inBubble(t, server.Config{})
+		h := vspc.NewHost(ln.dial(), vspc.HostConfig{Identity: vspc.Identity{Name: "hangs"}, ServiceURI: uri})
+		defer h.Close()
+		if err := h.Handshake(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := h.Write([]byte("!!REQUEST_METADATA#\n")); err != nil {
+			t.Fatal(err)
+		}
+		if frame, err := packet.NewReader(h, 0).ReadFrame(); err != nil || !strings.Contains(string(frame.Data), `"unavailable"`) || time.Since(start) != server.DefaultRequestTimeout {
+			t.Errorf("a driver that hangs: %s %s, %v after %v", frame.Code, frame.Data, err, time.Since(start))
+		}
+		for range server.DefaultMaxPerAddress - 1 {
+			defer ln.dial().Close()
+		}
+		synctest.Wait()
+		if rejected := s.Stats().Rejected.Load(); rejected != 0 {
+			t.Errorf("%d of %d connections are rejected", rejected, server.DefaultMaxPerAddress)
+		}
+		if n, err := ln.dial().Read(make([]byte, 1)); n > 0 || err != io.EOF || s.Stats().Rejected.Load() != 1 {
+			t.Errorf("one more is read %d bytes of, %v", n, err)
+		}
+	})
+}
+
 // zoned is a connection from a link-local address.
 type zoned struct{ net.Conn }
 

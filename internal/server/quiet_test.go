@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 	"weak"
@@ -165,16 +167,24 @@ func TestEqualUserDataIsEncodedOnce(t *testing.T) {
 
 func TestADocumentThatDoesNotFitIsNotKept(t *testing.T) {
 	rs := renderings{limit: 10_000}
-	small, large := &metadata.Instance{UserData: []byte("small")}, &metadata.Instance{UserData: make([]byte, 10_000)}
-	for range 2 {
-		for _, instance := range []*metadata.Instance{small, large} {
-			if _, err := rs.of(metadata.VM{Name: "web"}, instance); err != nil {
-				t.Fatal(err)
+	vm, text := metadata.VM{Name: "web"}, strings.Repeat("x", 10_000)
+	small := &metadata.Instance{UserData: []byte("small")}
+	for name, large := range map[string]*metadata.Instance{
+		"user-data":   {UserData: []byte(text)},
+		"vendor-data": {VendorData: []byte(text)},
+		"meta-data":   {MetaData: map[string]any{"text": text}},
+		"network":     {Network: map[string]any{"address": "192.0.2.1/24", "search": slices.Repeat([]any{"example.com"}, 1000)}},
+	} {
+		for range 2 {
+			for _, instance := range []*metadata.Instance{small, large} {
+				if _, err := rs.of(vm, instance); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-	}
-	if rs.kept(metadata.VM{Name: "web"}, small) == nil || rs.kept(metadata.VM{Name: "web"}, large) != nil || rs.size > rs.limit {
-		t.Errorf("%d bytes are kept", rs.size)
+		if rs.kept(vm, small) == nil || rs.kept(vm, large) != nil || rs.size > rs.limit {
+			t.Errorf("%s: %d bytes are kept", name, rs.size)
+		}
 	}
 }
 
@@ -221,6 +231,7 @@ func TestAGuestThatIsGoneLeavesNothing(t *testing.T) {
 	s.stats.Ports.Add(1)
 	s.offers.keep(g, offer, making{})
 	g.Closed(nil)
+	s.offers.keep(g, offer, making{}) // made by a request that was under way
 	if len(s.offers.byGuest) != 0 || s.offers.size != 0 || s.stats.Ports.Load() != 0 {
 		t.Errorf("%d offers with %d bytes, %d ports", len(s.offers.byGuest), s.offers.size, s.stats.Ports.Load())
 	}

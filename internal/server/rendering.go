@@ -44,9 +44,6 @@ func documents(vm metadata.VM, instance *metadata.Instance, options nocloud.Opti
 		return nil, err
 	}
 	all := map[packet.Document][]byte{packet.MetaData: docs.MetaData, packet.UserData: docs.UserData}
-	if docs.UserData == nil {
-		all[packet.UserData] = []byte{}
-	}
 	if docs.VendorData != nil {
 		all[packet.VendorData] = docs.VendorData
 	}

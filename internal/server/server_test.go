@@ -32,6 +32,8 @@ func inventory(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) 
 			Network:  map[string]any{"address": "192.0.2.10/24"},
 			UserData: []byte("#cloud-config\n{}\n"),
 		}, nil
+	case "appliance":
+		return &metadata.Instance{VendorData: []byte("#!/bin/sh\nvendor\n")}, nil
 	case "bare":
 		return &metadata.Instance{}, nil
 	case "wrong":
@@ -146,6 +148,8 @@ func TestAnswers(t *testing.T) {
 		{"web", "!!REQUEST_USERDATA#\r\n", "RESPONSE_USERDATA", "#cloud-config\n{}\n"},
 		{"web", "login: \x00!!REQUEST_NETWORKDATA#\r\n", "RESPONSE_NETWORKDATA", "address: 192.0.2.10"},
 		{"web", "!!REQUEST_VENDORDATA#\n", "RESPONSE_ERROR", `"code":"not-found","message":"there is no vendor-data`},
+		{"appliance", "!!REQUEST_VENDORDATA#\n", "RESPONSE_VENDORDATA", "#!/bin/sh\nvendor\n"},
+		{"appliance", "!!REQUEST_USERDATA#\n", "RESPONSE_USERDATA", ""},
 		{"web", "!!REQUEST_COFFEE#\n", "RESPONSE_ERROR", `"request":"REQUEST_COFFEE","code":"bad-request"`},
 		{"web", "!!REQUEST_METADATA#***\n", "RESPONSE_ERROR", `"code":"bad-request"`},
 		{"web", "!!REQUEST_HELLO#bm90IGpzb24=\n", "RESPONSE_ERROR", `"code":"bad-request"`},
@@ -161,9 +165,21 @@ func TestAnswers(t *testing.T) {
 		{"hangs", "!!REQUEST_METADATA#\n", "RESPONSE_ERROR", `"code":"unavailable"`},
 	} {
 		t.Run(tc.vm+" "+tc.request, func(t *testing.T) {
-			_, address, log := start(t, server.Config{RequestTimeout: 50 * time.Millisecond})
+			s, address, log := start(t, server.Config{RequestTimeout: 50 * time.Millisecond})
 			h := boot(t, address, tc.vm)
 			frame := ask(t, h, tc.request)
+			stats, code := s.Stats(), ""
+			if told, err := packet.ParseError(frame.Data); err == nil {
+				code = string(told.Code)
+			}
+			for counter, value := range map[string]int64{
+				"": stats.Answers.Load(), "not-found": stats.NotFound.Load(), "invalid": stats.Invalid.Load(), "unavailable": stats.Unavailable.Load(),
+				"denied": stats.Denied.Load(), "bad-request": stats.BadRequest.Load(), "stale": stats.Stale.Load(),
+			} {
+				if (value == 1) != (counter == code) {
+					t.Errorf("%d answers with error %q are counted, and %q was told", value, counter, code)
+				}
+			}
 			if string(frame.Code) != tc.code || !strings.Contains(string(frame.Data), tc.data) {
 				t.Errorf("answer %s %s, want %s with %s", frame.Code, frame.Data, tc.code, tc.data)
 			}

@@ -129,6 +129,29 @@ func TestAHostThatDoesNotTrustUsIsLogged(t *testing.T) {
 	}
 }
 
+// TestAHostMayWaitForUsToSpeak has a host without TLS that says nothing on its own.
+func TestAHostMayWaitForUsToSpeak(t *testing.T) {
+	t.Parallel() // it takes the time that a client has to begin TLS
+	certificate, _ := tlstest.SelfSigned(t, "vspc.example.com")
+	_, address, log := start(t, server.Config{TLS: certificate})
+	h := bootAs(t, address, vspc.HostConfig{
+		Identity: vspc.Identity{Name: "web", VCUUID: webID}, ServiceURI: uri, Variant: vspc.HostVariant{NoAuthentication: true, WaitForDo: true},
+	})
+	if frame := ask(t, h, "!!REQUEST_METADATA#\n"); frame.Code != packet.ResponseMetaData {
+		t.Errorf("%s %s; log:\n%s", frame.Code, frame.Data, log)
+	}
+}
+
+// TestAClientWhoseTLSFailsIsClosed has one that begins TLS, and waits for the end of what it says next.
+func TestAClientWhoseTLSFailsIsClosed(t *testing.T) {
+	certificate, _ := tlstest.SelfSigned(t, "vspc.example.com")
+	s, address, _ := start(t, server.Config{TLS: certificate})
+	conn := talk(t, address, "\x16\x03\x01\x00\x04nope")
+	closes(t, conn)
+	waitFor(t, func() bool { return s.Stats().Broken.Load() == 1 })
+	served(t, address)
+}
+
 // TestAResetBeforeTheFirstByte checks that a health check that resets its connection is no broken one where there is a
 // certificate, as it is none where there is not.
 func TestAResetBeforeTheFirstByte(t *testing.T) {

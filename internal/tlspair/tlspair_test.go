@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -129,6 +130,75 @@ func TestPairIsReadAgain(t *testing.T) {
 	})
 }
 
+// TestAPairComesAndGoes has files that vanish and are back, as with a mount: each time is told, and the handshakes are
+// as quick as ever.
+func TestAPairComesAndGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cert, key := create(t, t.TempDir(), tlspair.ECDSA, "one")
+		newCert, newKey := create(t, t.TempDir(), tlspair.ECDSA, "another")
+		var changes []bool
+		p, err := tlspair.Load(cert, key, func(err error) { changes = append(changes, err == nil) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		step := func(name string, told ...bool) {
+			t.Helper()
+			time.Sleep(2 * time.Second)
+			start := time.Now()
+			if p.Name() != name || time.Since(start) != 0 || !slices.Equal(changes, told) {
+				t.Errorf("%s after %s, told %v; want %s at once, told %v", p.Name(), time.Since(start), changes, name, told)
+			}
+			changes = nil
+		}
+		rename := func(from, to string) {
+			t.Helper()
+			if err := os.Rename(from, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		step("one")
+		for range 2 {
+			rename(key, key+".away")
+			step("one", false)
+			step("one")
+			rename(key+".away", key)
+			step("one")
+		}
+		rename(key, key+".away")
+		step("one", false)
+		rename(newCert, cert)
+		rename(newKey, key)
+		step("another", true)
+		rename(key, key+".away")
+		step("another", false)
+	})
+}
+
+// TestFilesAreLookedAtOnceASecond has a storm of handshakes, and new files in its midst.
+func TestFilesAreLookedAtOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cert, key := create(t, t.TempDir(), tlspair.ECDSA, "one")
+		p, err := tlspair.Load(cert, key, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		p.Name() // looks
+		if err := errors.Join(os.Remove(cert), os.Remove(key)); err != nil {
+			t.Fatal(err)
+		}
+		create(t, filepath.Dir(cert), tlspair.ECDSA, "another")
+		time.Sleep(time.Second - time.Nanosecond)
+		if p.Name() != "one" {
+			t.Error("they are looked at within the second")
+		}
+		time.Sleep(time.Nanosecond)
+		if p.Name() != "another" {
+			t.Error("they are not looked at after a second")
+		}
+	})
+}
+
 // TestANewPairMayBecomeReadableLater has a key that the server may read only a while after it came: who hands it over
 // changes its owner or mode last, which shows in neither its size nor its time.
 func TestANewPairMayBecomeReadableLater(t *testing.T) {
@@ -171,6 +241,19 @@ func TestANewPairMayBecomeReadableLater(t *testing.T) {
 	})
 }
 
+func TestName(t *testing.T) {
+	for want, names := range map[string][]string{"a.example": {"192.0.2.1", "a.example", "b.example"}, "192.0.2.1": {"192.0.2.1", "2001:db8::1"}} {
+		cert, key := create(t, t.TempDir(), tlspair.ECDSA, names...)
+		p, err := tlspair.Load(cert, key, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Name() != want {
+			t.Errorf("a certificate for %q: %q, want %q", names, p.Name(), want)
+		}
+	}
+}
+
 func TestClientsCanBeAskedForACertificate(t *testing.T) {
 	cert, key := create(t, t.TempDir(), tlspair.ECDSA, "vspc.example.com")
 	p, err := tlspair.Load(cert, key, nil)
@@ -194,6 +277,16 @@ func TestErrorsSayWhere(t *testing.T) {
 		filepath.Join(dir, "none"): func() error { _, err := tlspair.Load(filepath.Join(dir, "none"), key, nil); return err },
 		cert:                       func() error { _, err := tlspair.Load(cert, cert, nil); return err },
 		key:                        func() error { _, err := tlspair.LoadCAs(key); return err },
+		filepath.Join(dir, "cas"):  func() error { _, err := tlspair.LoadCAs(filepath.Join(dir, "cas")); return err },
+		cert + " is there already": func() error {
+			return tlspair.Create(cert, filepath.Join(dir, "k"), []string{"a"}, tlspair.ECDSA, 1)
+		},
+		key + " is there already": func() error {
+			return tlspair.Create(filepath.Join(dir, "k"), key, []string{"a"}, tlspair.ECDSA, 1)
+		},
+		filepath.Join(dir, "no", "key"): func() error {
+			return tlspair.Create(filepath.Join(dir, "k"), filepath.Join(dir, "no", "key"), []string{"a"}, tlspair.ECDSA, 1)
+		},
 		"needs a name": func() error {
 			return tlspair.Create(filepath.Join(dir, "c"), filepath.Join(dir, "k"), nil, tlspair.ECDSA, 1)
 		},
@@ -206,6 +299,6 @@ func TestErrorsSayWhere(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "k")); err == nil {
-		t.Error("a key is left over")
+		t.Error("half a pair is left over")
 	}
 }

@@ -101,6 +101,7 @@ func TestMergeReplaces(t *testing.T) {
 		{"a list", "network: {version: 1, config: [1, 2]}", "network: {version: 1, config: [3]}", "map[config:[3] version:1]"},
 		{"a mapping by text", "network: {search: {a: 1}}", "network: {search: b}", "map[search:b]"},
 		{"by nothing", "network: {address: 192.0.2.1}", "{}", "map[address:192.0.2.1]"},
+		{"by nothing, in version 2", "network: {version: 2, ethernets: {}}", "metadata: {a: 1}", "map[ethernets:map[] version:2]"},
 		{"with network around it", "network: {address: 192.0.2.1}", "network: {network: {version: 2}}", "map[network:map[version:2]]"},
 		{"both with network around them", "network: {network: {version: 2, ethernets: {a: }}}", "network: {network: {version: 2, ethernets: {b: }}}",
 			"map[network:map[ethernets:map[a:<nil> b:<nil>] version:2]]"},
@@ -149,6 +150,22 @@ func TestLocateLine(t *testing.T) {
 	}
 	if got := merged.Origin.(metadata.LineOrigin).LocateLine("userdata", 2, 2); got != "b.yaml:3:4" {
 		t.Errorf("of one layer alone: %q", got)
+	}
+}
+
+func TestVendorDataIsMergedOnItsOwn(t *testing.T) {
+	merged, err := layer.Merge(parse(t, "site.yaml", "vendordata: |\n  #cloud-config\n  a: 1\n"), parse(t, "web1.yaml", "userdata: |\n  #!/bin/sh\n"))
+	if err != nil || string(merged.VendorData) != "#cloud-config\na: 1\n" || string(merged.UserData) != "#!/bin/sh\n" {
+		t.Errorf("of one layer each: user-data %q, vendor-data %q, %v", merged.UserData, merged.VendorData, err)
+	}
+	lower, upper := parse(t, "site.yaml", "vendordata: |\n  #cloud-config\n  a: 1\n"), parse(t, "web1.yaml", "vendordata: |\n  #cloud-config\n  b: 1\n")
+	merged, err = layer.Merge(lower, upper)
+	if err != nil || merged.UserData != nil || !strings.Contains(string(merged.VendorData), "\na: 1\n") || !strings.Contains(string(merged.VendorData), "\nb: 1\n") {
+		t.Errorf("of two layers: user-data %q, vendor-data %q, %v", merged.UserData, merged.VendorData, err)
+	}
+	bad := parse(t, "web1.yaml", "vendordata: !!binary H4sIAAAAAAAAA/8=\n")
+	if _, err := layer.Merge(lower, bad); !errors.Is(err, metadata.ErrInvalid) || !strings.Contains(err.Error(), "web1.yaml:1:1: vendordata:") {
+		t.Errorf("bad gzip: %v", err)
 	}
 }
 
@@ -259,6 +276,25 @@ func TestFindAsksAtOnce(t *testing.T) {
 	})
 }
 
+func TestFindEndsTheOthersWhenOneFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		errIO := errors.New("on fire")
+		var told error
+		patient := metadata.DriverFunc(func(ctx context.Context, _ metadata.VM) (*metadata.Instance, error) {
+			<-ctx.Done()
+			told = ctx.Err()
+			return nil, told
+		})
+		if _, err := layer.New(layer.Layer{Driver: patient}, layer.Layer{Driver: failing(errIO)}).Find(t.Context(), metadata.VM{}); !errors.Is(err, errIO) {
+			t.Errorf("got %v", err)
+		}
+		synctest.Wait()
+		if !errors.Is(told, context.Canceled) {
+			t.Errorf("the other layer was told %v, want that nobody waits any more", told)
+		}
+	})
+}
+
 func TestFindCatchesPanics(t *testing.T) {
 	bad := metadata.DriverFunc(func(context.Context, metadata.VM) (*metadata.Instance, error) { panic("a secret") })
 	_, err := layer.New(layer.Layer{Driver: bad}, layer.Layer{Driver: bad}).Find(t.Context(), metadata.VM{Name: "web"})
@@ -291,6 +327,19 @@ func TestAll(t *testing.T) {
 	}
 	if want := []string{"bad false bad\n", "web1 true <nil>\n"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAllEndsWhenItsCallerHasEnough(t *testing.T) {
+	one := &metadata.Instance{UserData: []byte("one")}
+	vms := layer.Layer{Driver: fixed{"web1": one, "db1": one}}
+	n := 0
+	for range layer.New(vms, vms).All(t.Context()) {
+		n++
+		break
+	}
+	if n != 1 {
+		t.Errorf("%d entries", n)
 	}
 }
 

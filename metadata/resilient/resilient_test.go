@@ -344,6 +344,35 @@ func TestOneTrial(t *testing.T) {
 	})
 }
 
+// TestStragglers has calls that were under way when the driver was left alone, and fail later: they say nothing new.
+func TestStragglers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var circuit []bool
+		d := resilient.New(metadata.DriverFunc(hang), resilient.Config{Timeout: time.Minute, Failures: 1, Cooldown: 10 * time.Second,
+			Circuit: func(open bool, _ error) { circuit = append(circuit, open) }})
+		find := func(vm metadata.VM) {
+			if _, err := d.Find(t.Context(), vm); !errors.Is(err, resilient.ErrTimeout) {
+				t.Errorf("%s: %v", vm.Name, err)
+			}
+		}
+		go find(numbered(1)) // opens it after a minute
+		time.Sleep(9 * time.Second)
+		go find(numbered(2)) // fails in its cooldown
+		time.Sleep(6 * time.Second)
+		go find(numbered(3)) // fails while another tries it
+		time.Sleep(55*time.Second + time.Millisecond)
+		go find(web) // after the cooldown: the try
+		time.Sleep(10 * time.Second)
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, resilient.ErrOpen) {
+			t.Errorf("beside a try: %v, want ErrOpen", err)
+		}
+		time.Sleep(time.Minute)
+		if len(circuit) != 1 || !circuit[0] {
+			t.Errorf("the hook was told %v, want once that it is open", circuit)
+		}
+	})
+}
+
 func TestCircuitIsToldInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []bool
@@ -373,6 +402,69 @@ func TestCircuitIsToldInOrder(t *testing.T) {
 			t.Errorf("told that the driver is left alone: %v, want true, then false", told)
 		}
 	})
+}
+
+// TestZeroConfig has neither hooks nor settings.
+func TestZeroConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver := &script{instance: data}
+		d := resilient.New(driver, resilient.Config{})
+		if _, err := d.Find(t.Context(), web); err != nil {
+			t.Fatal(err)
+		}
+		driver.instance, driver.err = nil, errIO
+		for i := range resilient.DefaultFailures {
+			if _, err := d.Find(t.Context(), numbered(i)); !errors.Is(err, errIO) || errors.Is(err, resilient.ErrOpen) {
+				t.Errorf("failure %d: %v", i, err)
+			}
+		}
+		time.Sleep(resilient.DefaultCooldown - time.Nanosecond)
+		if _, err := d.Find(t.Context(), db); !errors.Is(err, resilient.ErrOpen) {
+			t.Errorf("in the cooldown: %v", err)
+		}
+		if got, err := d.Find(t.Context(), web); got != data {
+			t.Errorf("one that was found before: %v, %v", got, err)
+		}
+		time.Sleep(time.Nanosecond)
+		if _, err := d.Find(t.Context(), db); errors.Is(err, resilient.ErrOpen) {
+			t.Errorf("after the cooldown: %v", err)
+		}
+	})
+}
+
+type nowhere struct{}
+
+func (nowhere) Locate(string) string { return "" }
+
+// TestLastGoodIsBounded has two VMs whose data do not fit together, whatever it is that makes them big.
+func TestLastGoodIsBounded(t *testing.T) {
+	const limit = 100 << 10
+	text := strings.Repeat("x", limit*2/3)
+	half := text[:limit*2/5]
+	for name, big := range map[string]*metadata.Instance{
+		"user-data":           {UserData: []byte(text)},
+		"vendor-data":         {VendorData: []byte(text)},
+		"metadata":            {MetaData: map[string]any{"list": []any{1, map[string]any{"key": text}}}},
+		"a key":               {MetaData: map[string]any{text: true}},
+		"network":             {Network: map[string]any{"version": 2, "ethernets": text}},
+		"many small values":   {MetaData: map[string]any{"list": make([]any, limit*2/3/48)}},
+		"values' places, too": {MetaData: map[string]any{"key": half}, Origin: nowhere{}},
+	} {
+		driver := &script{instance: big}
+		d := resilient.New(driver, resilient.Config{CacheBytes: limit, Failures: -1})
+		for _, vm := range []metadata.VM{web, db} {
+			if _, err := d.Find(t.Context(), vm); err != nil {
+				t.Fatal(err)
+			}
+		}
+		driver.instance, driver.err = nil, errIO
+		if got, _ := d.Find(t.Context(), db); got != big {
+			t.Errorf("%s: the last one is not kept", name)
+		}
+		if got, _ := d.Find(t.Context(), web); got != nil {
+			t.Errorf("%s: more than the bound is kept", name)
+		}
+	}
 }
 
 func Example() {

@@ -60,6 +60,8 @@ func TestWrite(t *testing.T) {
 		{"the same", first, nil, false},
 		{"one document gone, another one came", map[string]string{MetaData: "{}", UserData: "#!/bin/sh\n", VendorData: "v"}, nil, true},
 		{"as long, and different", map[string]string{MetaData: "{}", UserData: "#!/bin/ash"[:10], VendorData: "w"}, nil, true},
+		{"one document came", map[string]string{MetaData: "{}", UserData: "#!/bin/ash", VendorData: "w", NetworkConfig: ""}, nil, true},
+		{"one document is gone", map[string]string{MetaData: "{}", UserData: "#!/bin/ash", NetworkConfig: ""}, nil, true},
 		{"a stranger's file", first, nil, true},
 		{"a stranger's file is removed", first, func() { os.WriteFile(filepath.Join(dir, "note"), nil, 0o600) }, true},
 		{"a file that others can read", first, func() { os.Chmod(filepath.Join(dir, MetaData), 0o644) }, true},
@@ -197,10 +199,37 @@ func TestTwoSteps(t *testing.T) {
 	if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
 		t.Errorf("leftovers beside the seed: %v", entries)
 	}
+	if err := os.Mkdir(retired(dir), 0o700); err != nil { // as if the power had gone before it was removed
+		t.Fatal(err)
+	}
+	if err := fill(retired(dir), map[string][]byte{MetaData: []byte("old"), UserData: nil}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Recover(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, dir)[MetaData]; got != "new" {
+		t.Errorf("after a crash behind both steps the seed has %q", got)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
+		t.Errorf("leftovers beside the seed: %v", entries)
+	}
 	prepare()
 	broken := errors.New("broken")
 	if err := replace(dir, fresh, func(string, string) error { return broken }, os.Rename); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
+	}
+	second := func(from, to string) error {
+		if from == fresh {
+			return broken
+		}
+		return os.Rename(from, to)
+	}
+	if err := replace(dir, fresh, noExchange, second); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	if got := read(t, dir)[MetaData]; got != "new" {
+		t.Errorf("after a step that failed the seed has %q", got)
 	}
 }
 

@@ -185,26 +185,33 @@ network:
       name: ens3
       subnets: [{type: static, address: 10.0.0.2/24}]
 `
+	const subnetOfOne = `
+network:
+  address: 192.0.2.7/32
+  gateway: 198.51.100.1
+`
 	for _, tc := range []struct {
 		name, network string
 		nics          []nic
-		cmdline       string
 		want          []string
+		route         string
 	}{
-		{"flat on virtio", flat, virtio(), "", []string{"192.168.1.1/24"}},
-		{"two by MAC", twoByMAC, []nic{{"vmxnet3", macA}, {"virtio-net-pci", macB}}, "", []string{"front 10.0.0.2/24", "back 10.0.1.2/24"}},
-		{"by name", byName, vmware(), "", []string{"ens3 10.0.0.2/24"}},
+		{"flat on virtio", flat, virtio(), []string{"192.168.1.1/24"}, "default via 192.168.1.254"},
+		{"two by MAC", twoByMAC, []nic{{"vmxnet3", macA}, {"virtio-net-pci", macB}}, []string{"front 10.0.0.2/24", "back 10.0.1.2/24"}, "default via 10.0.0.1"},
+		{"by name", byName, vmware(), []string{"ens3 10.0.0.2/24"}, ""},
+		{"subnet of one", subnetOfOne, virtio(), []string{"192.0.2.7/32"}, "default via 198.51.100.1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, suites(t)[0])
 			s := startService(t, m.logs)
 			s.put(t, identity("i-net", "net")+tc.network+userdata)
-			r := m.boot(t, boot{port: s.port(t), nics: tc.nics, cmdline: tc.cmdline})
+			r := m.boot(t, boot{port: s.port(t), nics: tc.nics})
 			r.isWhole(t, "i-net", "net")
 			for _, want := range tc.want {
 				r.hasAddress(t, want)
 			}
+			r.wants(t, "route", tc.route)
 			r.isBeforeNetwork(t)
 			r.isValid(t)
 			r.failed(t)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -129,6 +130,25 @@ func TestSeedOutlivesWhoReadsTheLog(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "seed/nocloud/meta-data")); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who wants no result may name a device for it, which other programs need.
+func TestTheResultReplacesNoDevice(t *testing.T) {
+	dir := t.TempDir()
+	fifo, link, file := filepath.Join(dir, "fifo"), filepath.Join(dir, "link"), filepath.Join(dir, "file")
+	if err := errors.Join(syscall.Mkfifo(fifo, 0o600), os.Symlink(file, link), os.WriteFile(file, []byte("before"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, device := ttytest.Open(t)
+	for path, want := range map[string]os.FileMode{fifo: os.ModeNamedPipe, link: os.ModeSymlink, device: os.ModeDevice | os.ModeCharDevice, file: 0} {
+		code, _, errs := run(t, []string{"seed", "--device", dir + "/none", "--console", "", "--dir", dir + "/seed/nocloud", "--cloud-dir", dir, "--result", path})
+		if info, err := os.Lstat(path); code != 6 || err != nil || info.Mode().Type() != want {
+			t.Errorf("exit code %d, and %s is %v, %v\n%s", code, path, info.Mode(), err, errs)
+		}
+	}
+	if data, err := os.ReadFile(file); err != nil || !strings.Contains(string(data), `"no-port"`) {
+		t.Errorf("behind the link is %q, %v", data, err)
 	}
 }
 

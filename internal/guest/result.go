@@ -110,11 +110,18 @@ type Length struct {
 	Size int `json:"size"`
 }
 
-// Save writes the result to path, whole or not at all. Everybody may read it.
+// Save writes the result to path, whole or not at all. Everybody may read it. A device is written to
+// and stays what it is.
 func (r *Result) Save(path string) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return writeInto(path, append(data, '\n'))
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -134,4 +141,15 @@ func (r *Result) Save(path string) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
+}
+
+// writeInto writes to a device or a pipe. One that takes nothing must not hang a boot.
+func writeInto(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|nonBlocking, 0)
+	if err != nil {
+		return err
+	}
+	_ = f.SetWriteDeadline(time.Now().Add(time.Second)) // what can't wait has none
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }

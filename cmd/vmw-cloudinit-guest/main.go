@@ -52,7 +52,7 @@ has nothing for this machine, 4 denied, 5 nobody answered, 6 no serial port,
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	p := program{out: os.Stdout, err: os.Stderr, env: os.Getenv}
+	p := program{out: os.Stdout, err: os.Stderr, env: os.LookupEnv}
 	code := p.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -61,7 +61,7 @@ func main() {
 // program is the command line with its surroundings.
 type program struct {
 	out, err io.Writer
-	env      func(string) string
+	env      func(string) (string, bool)
 }
 
 func (p *program) run(ctx context.Context, args []string) int {
@@ -148,7 +148,8 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 	var bad error
 	f.VisitAll(func(fl *flag.Flag) {
 		key := prefix + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
-		if text := f.p.env(key); text != "" && bad == nil {
+		text, set := f.p.env(key)
+		if set && (text != "" || f.mayBeEmpty(fl)) && bad == nil {
 			if err := f.Set(fl.Name, text); err != nil {
 				bad = fmt.Errorf("%s=%q: %w", key, text, err)
 			}
@@ -190,6 +191,9 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 	f.config.Log = f.p.log
 	return 0, true
 }
+
+// mayBeEmpty says whether a flag's empty value means something else than its default.
+func (f *flags) mayBeEmpty(fl *flag.Flag) bool { return fl.Name == "result" || fl.Name == "console" }
 
 func (p *program) log(line string) { fmt.Fprintf(p.err, "%s: %s\n", name, line) }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,13 +27,13 @@ import (
 func run(t *testing.T, args []string, env ...string) (code int, out, errs string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	p := program{out: &o, err: &e, env: func(key string) string {
+	p := program{out: &o, err: &e, env: func(key string) (string, bool) {
 		for _, entry := range env {
 			if value, ok := strings.CutPrefix(entry, key+"="); ok {
-				return value
+				return value, true
 			}
 		}
-		return ""
+		return "", false
 	}}
 	code = p.run(t.Context(), args)
 	return code, o.String(), e.String()
@@ -149,6 +150,19 @@ func TestTheResultReplacesNoDevice(t *testing.T) {
 	}
 	if data, err := os.ReadFile(file); err != nil || !strings.Contains(string(data), `"no-port"`) {
 		t.Errorf("behind the link is %q, %v", data, err)
+	}
+}
+
+// An empty variable is an empty value where that means something, and no value elsewhere.
+func TestEmptyVariables(t *testing.T) {
+	f := (&program{err: io.Discard, env: func(string) (string, bool) { return "", true }}).flags("seed", "", time.Minute, "")
+	f.String("console", "/dev/console", "")
+	f.String("result", defaultResult, "")
+	code, ok := f.parse(nil, 0)
+	for name, want := range map[string]string{"console": "", "result": "", "wait": "1m0s", "protocol": "auto", "speed": "115200", "device": ""} {
+		if got := f.Lookup(name).Value.String(); !ok || got != want {
+			t.Errorf("exit code %d, and --%s is %q, not %q", code, name, got, want)
+		}
 	}
 }
 

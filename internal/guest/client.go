@@ -77,8 +77,9 @@ type Client struct {
 	asked   int  // attempts so far
 	newer   bool // there was a trace of version 2
 	reply   *packet.HelloReply
-	once    []byte // a reply without a seal, that must come twice
-	oldMeta []byte // version 1's first answer
+	late    packet.Code // the request whose answer is taken, too; version 1's
+	once    []byte      // a reply without a seal, that must come twice
+	oldMeta []byte      // version 1's first answer
 	parts   map[packet.Document]*part
 	chunk   int64
 	streak  int
@@ -399,13 +400,13 @@ func (c *Client) exchange(ctx context.Context, code packet.Code, data []byte, wa
 			if failed.Request == packet.RequestHello && failed.Code != packet.BadRequest {
 				c.newer = true
 			}
-			if failed.Request == code {
+			if failed.Request == code || failed.Request == c.late && c.late != "" {
 				return failed
 			}
 			if failed.Request == "" {
 				return errDamaged
 			}
-		case frame.Code == code.Response(), frame.Code == packet.ResponseHello && c.Version() == 0 && c.Protocol == 0:
+		case frame.Code == code.Response(), c.late != "" && frame.Code == c.late.Response(), frame.Code == packet.ResponseHello && c.Version() == 0 && c.Protocol == 0:
 			if err := take(frame); err != errAgain {
 				return err
 			}

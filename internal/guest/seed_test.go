@@ -268,6 +268,47 @@ func TestAnOlderServerHasTrouble(t *testing.T) {
 	}
 }
 
+// TestAnOlderServerStalls has one that is held up for a while, and then answers all that has queued up.
+func TestAnOlderServerStalls(t *testing.T) {
+	for _, tc := range []struct {
+		before packet.Code // the answer ahead of the stall
+		stall  time.Duration
+		fail   packet.ErrorCode // what it says of the first request then
+	}{
+		{packet.ResponseMetaData, 10 * time.Second, ""},
+		{packet.ResponseMetaData, 10 * time.Second, packet.Unavailable},
+		{packet.ResponseUserData, 10 * time.Second, packet.NotFound},
+		{packet.ResponseUserData, 10 * time.Second, ""},
+		{packet.ResponseUserData, 40 * time.Second, ""},
+		{packet.ResponseVendorData, 10 * time.Second, ""},
+	} {
+		t.Run(fmt.Sprintf("%v behind %s %s", tc.stall, tc.before, tc.fail), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				want := small()
+				want[packet.VendorData] = []byte("#cloud-config\n# vendor\n")
+				server := &guesttest.Server{Documents: want, Old: true}
+				stalled := false
+				server.Rewrite = func(code packet.Code, data []byte) []byte {
+					if server.Delay = 0; code == tc.before && !stalled {
+						stalled, server.Delay, server.Fail = true, tc.stall, tc.fail
+					} else if server.Fail != "" {
+						server.Fail = ""
+					}
+					return data
+				}
+				m := newMachine(t, server, nil)
+				if r := m.run(DefaultWait); r.Result != OK || r.Protocol != 1 {
+					t.Errorf("got %+v", r)
+				}
+				if tc.fail == packet.NotFound {
+					delete(want, packet.VendorData)
+				}
+				m.wantSeed(want)
+			})
+		})
+	}
+}
+
 // TestLateChunksAreLeftAlone has a line on which all chunks come once more, ahead of each new one.
 func TestLateChunksAreLeftAlone(t *testing.T) {
 	changed := small()

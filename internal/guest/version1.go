@@ -55,19 +55,32 @@ func (c *Client) fetchOne(ctx context.Context, name packet.Document) (data []byt
 	started := time.Now()
 	for n := 0; ; n++ {
 		data, err := c.old(ctx, name, oldPatience)
+		if errors.Is(err, errSilence) && (n+1 >= tries || name == packet.VendorData) {
+			data, err = c.instead(ctx, name)
+		}
 		failed, answered := errors.AsType[*packet.Error](err)
 		switch {
 		case err == nil:
-			return data, true, nil
+			return data, data != nil, nil
 		case answered && failed.Code == packet.NotFound, answered && failed.Code == packet.BadRequest && name == packet.VendorData:
 			return nil, false, nil
-		case errors.Is(err, errSilence) && (n+1 >= tries || name == packet.VendorData):
-			if _, err := c.old(ctx, packet.MetaData, oldPatience); err == nil {
-				return nil, false, nil
-			}
 		}
 		if err := c.again(ctx, err, started); err != nil {
 			return nil, false, err
 		}
 	}
+}
+
+// instead asks for meta-data after a silence about name. An answer about name that comes all the same is returned: the
+// server has answered what had queued up.
+func (c *Client) instead(ctx context.Context, name packet.Document) (late []byte, err error) {
+	c.late = name.Request()
+	defer func() { c.late = "" }()
+	err = c.exchange(ctx, packet.RequestMetaData, nil, oldPatience, func(frame packet.Frame) error {
+		if frame.Code == c.late.Response() {
+			late = append([]byte{}, frame.Data...)
+		}
+		return nil
+	})
+	return late, err
 }

@@ -230,6 +230,9 @@ func (c *Config) fallBack(r *Result, cached string) {
 			return
 		}
 		r.Seed = SeedRemoved
+		if err := os.Remove(c.owner()); err != nil { // a seed that somebody makes here now is nobody else's
+			c.Log(err.Error())
+		}
 	case complete:
 		r.Seed = SeedKept
 	case cached != "":

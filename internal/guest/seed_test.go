@@ -602,6 +602,12 @@ func TestSeedOfAnotherMachine(t *testing.T) {
 				if _, err := os.Stat(m.config.Dir); r.Seed != tc.want || os.IsNotExist(err) != (tc.want == SeedRemoved) {
 					t.Errorf("got %+v, %v", r, err)
 				}
+				// What somebody puts there by hand stays, whatever was there before.
+				m.put("cloud/seed/nocloud/meta-data", "{}")
+				m.put("cloud/seed/nocloud/user-data", "")
+				if r := m.run(DefaultWait); r.Seed != SeedKept {
+					t.Errorf("at the next boot: got %+v", r)
+				}
 			})
 		})
 	}

@@ -79,6 +79,27 @@ func TestScript(t *testing.T) {
 	}
 }
 
+// An older server is silent about what it does not have. One that is held up has it, and says so when that is over.
+func TestScriptOfAServerThatStalls(t *testing.T) {
+	docs := map[packet.Document][]byte{
+		packet.MetaData: []byte("{}"), packet.UserData: []byte("#cloud-config\n"), packet.NetworkConfig: []byte("version: 1\n"),
+	}
+	for shell, command := range shells(t) {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			server := &guesttest.Server{Documents: docs, Old: true}
+			stalled := false
+			server.Rewrite = func(_ packet.Code, data []byte) []byte {
+				if server.Delay = 0; !stalled {
+					stalled, server.Delay = true, 7500*time.Millisecond
+				}
+				return data
+			}
+			runScript(t, command, server, false, 0, docs)
+		})
+	}
+}
+
 func runScript(t *testing.T, command []string, server *guesttest.Server, noise bool, code int, want map[packet.Document][]byte) {
 	host, path := ttytest.Open(t)
 	done := make(chan struct{})

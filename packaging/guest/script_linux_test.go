@@ -3,6 +3,7 @@ package packaging_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"maps"
 	"os"
@@ -96,6 +97,55 @@ func TestScriptOfAServerThatStalls(t *testing.T) {
 				return data
 			}
 			runScript(t, command, server, false, 0, docs)
+		})
+	}
+}
+
+// Whatever comes without end, and is no answer, a boot goes on.
+func TestScriptOnALineWithoutEnd(t *testing.T) {
+	for shell, command := range shells(t) {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			text := "a console prints this\n"
+			if shell == "dash" {
+				text = "x" // one endless line, while the other shell bounds its reads by itself
+			}
+			host, path := ttytest.Open(t)
+			saved := termios(t, path)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				tick := time.NewTicker(500 * time.Millisecond)
+				defer tick.Stop()
+				for range tick.C {
+					if _, err := host.WriteString(text); err != nil {
+						return
+					}
+				}
+			}()
+			t.Cleanup(func() { host.SetDeadline(time.Unix(1, 0)); <-done })
+			cloud := t.TempDir()
+			cached := filepath.Join(cloud, "instance/obj.pkl")
+			if err := errors.Join(os.MkdirAll(filepath.Dir(cached), 0o700), os.WriteFile(cached, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, command[0], append(command[1:], script, path, filepath.Join(cloud, "seed/nocloud"))...)
+			cmd.Env = append(os.Environ(), "CLOUD_DIR="+cloud)
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState == nil {
+				t.Fatal(err)
+			}
+			if code := cmd.ProcessState.ExitCode(); code != 5 || ctx.Err() != nil {
+				t.Errorf("exit code %d\n%s", code, out)
+			}
+			if entries, _ := os.ReadDir(filepath.Join(cloud, "seed")); len(entries) != 0 {
+				t.Errorf("leftovers: %v", entries)
+			}
+			if after := termios(t, path); after != saved {
+				t.Errorf("the port's settings were %+v, and are %+v", saved, after)
+			}
 		})
 	}
 }

@@ -4,7 +4,7 @@
 # Exit codes: 0 the seed is written, 1 it can't be, 3 nothing for this machine, 4 denied, 5 nobody answered, 6 no port,
 # 7 the server's data is wrong, 8 the server can't find out. After all but 0 an earlier seed is left as it is.
 # shellcheck disable=SC2015,SC2086,SC2229,SC3045
-set -u; umask 077
+set -u; umask 077; dog='' result=5
 port=${1:-/dev/ttyS1} dir=${2:-/var/lib/cloud/seed/nocloud} cloud=${CLOUD_DIR:-/var/lib/cloud}
 new=${dir%/*}/.${dir##*/}.new.$$ old=${dir%/*}/.${dir##*/}.old
 dropped=$(printf '\r\021\023') # what UART drivers put between the bytes; the shell itself drops NUL
@@ -13,6 +13,7 @@ limit=-t3; (read -r -t3 _ </dev/null) 2>/dev/null; [ $? = 1 ] || limit=
 say() { echo "vmw-cloudinit-guest.sh: $*" >&2; }
 give_up() { say "$2"; rm -rf "$new"; exit "$1"; }
 decode() { printf %s "${line#*#}" | base64 -d 2>/dev/null; }
+# watch SECONDS: ends the script then, for on a line with endless noise no read would end.
 watch() { kill $dog 2>/dev/null; (trap 'kill $nap' TERM; sleep "$1" & nap=$!; wait $nap && kill $$) </dev/null >/dev/null 2>&1 3>&- & dog=$!; }
 # ask CODE FILE TRIES [LATE-CODE LATE-FILE]: fetches a document, or the one whose answer comes late. A try ends when the
 # line is silent for 3 seconds, or after 500 lines of noise.
@@ -40,11 +41,14 @@ ask() {
 	return $result
 }
 saved=$(stty -F "$port" -g 2>/dev/null) && stty -F "$port" clocal && exec 3<>"$port" || { say "$port: no such serial port"; exit 6; }
-trap 'stty "$saved" <&3 2>/dev/null' EXIT
+trap 'stty "$saved" <&3 2>/dev/null; kill $dog 2>/dev/null' EXIT
+trap 'give_up $result "no end of it on $port ($result)"' TERM
 stty 115200 raw -echo clocal cs8 -parenb -crtscts min 0 time 30 <&3
 mkdir -p "${dir%/*}" && { [ -e "$dir" ] || [ ! -e "$old" ] || mv "$old" "$dir"; } && rm -rf "${new%.*}".* && mkdir "$new" || give_up 1 "$new: can't be made"
 wait=40; [ ! -e "$cloud/instance/obj.pkl" ] || wait=3 # a first boot waits for two minutes, later ones for nine seconds
+watch $((wait * 3 + 3))
 ask METADATA meta-data $wait || give_up $result "no meta-data from the server on $port ($result)"
+watch 600
 for kind in USERDATA:user-data NETWORKDATA:network-config VENDORDATA:vendor-data; do
 	doc=${kind#*:} kind=${kind%:*}
 	# An older server is silent about what it does not have: then it still answers something else.

@@ -150,7 +150,38 @@ func TestScriptOnALineWithoutEnd(t *testing.T) {
 	}
 }
 
+// A boot without data leaves cloud-init with an instance that is none: the next one waits as a first boot does.
+func TestScriptAfterABootWithoutData(t *testing.T) {
+	for shell, command := range shells(t) {
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			docs := map[packet.Document][]byte{packet.MetaData: []byte("{}"), packet.UserData: []byte("#cloud-config\n")}
+			late := &guesttest.Server{Documents: docs, Fail: packet.BadRequest}
+			refused := 0
+			late.Rewrite = func(_ packet.Code, data []byte) []byte {
+				if refused++; refused == 4 {
+					late.Fail = ""
+				}
+				return data
+			}
+			cloud := t.TempDir()
+			id := filepath.Join(cloud, "data/instance-id")
+			if err := errors.Join(os.MkdirAll(filepath.Dir(id), 0o700), os.WriteFile(id, []byte("iid-datasource-none\n"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			runScriptIn(t, cloud, command, late, false, 0, docs)
+		})
+	}
+}
+
 func runScript(t *testing.T, command []string, server *guesttest.Server, noise bool, code int, want map[packet.Document][]byte) {
+	t.Helper()
+	runScriptIn(t, t.TempDir(), command, server, noise, code, want)
+}
+
+// runScriptIn is runScript with cloud-init's folder as it is, and with an instance cached.
+func runScriptIn(t *testing.T, cloud string, command []string, server *guesttest.Server, noise bool, code int, want map[packet.Document][]byte) {
+	t.Helper()
 	host, path := ttytest.Open(t)
 	done := make(chan struct{})
 	go func() {
@@ -164,7 +195,6 @@ func runScript(t *testing.T, command []string, server *guesttest.Server, noise b
 	t.Cleanup(func() { host.SetDeadline(time.Unix(1, 0)); <-done })
 	saved := termios(t, path)
 
-	cloud := t.TempDir()
 	dir := filepath.Join(cloud, "seed/nocloud")
 	// A later boot: it doesn't wait for two minutes. The seed is where an interrupted run left it.
 	for file, text := range map[string]string{"instance/obj.pkl": "", "seed/.nocloud.old/meta-data": "before", "seed/.nocloud.new.17/user-data": "half"} {

@@ -45,7 +45,7 @@ trap 'stty "$saved" <&3 2>/dev/null; kill $dog 2>/dev/null' EXIT
 trap 'give_up $result "no end of it on $port ($result)"' TERM
 stty 115200 raw -echo clocal cs8 -parenb -crtscts min 0 time 30 <&3
 mkdir -p "${dir%/*}" && { [ -e "$dir" ] || [ ! -e "$old" ] || mv "$old" "$dir"; } && rm -rf "${new%.*}".* && mkdir "$new" || give_up 1 "$new: can't be made"
-wait=40; [ ! -e "$cloud/instance/obj.pkl" ] || wait=3 # a first boot waits for two minutes, later ones for nine seconds
+wait=3; [ -e "$cloud/instance/obj.pkl" ] && ! grep -qsx iid-datasource-none "$cloud/data/instance-id" || wait=40 # tries, of 3 seconds each
 watch $((wait * 3 + 3))
 ask METADATA meta-data $wait || give_up $result "no meta-data from the server on $port ($result)"
 watch 600

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -230,7 +229,7 @@ func (c *Config) verdict(ports []*candidate) error {
 		}
 	}
 	if len(silent) == 0 {
-		return closed
+		return unusable{closed}
 	}
 	return fmt.Errorf("%w: no server on %s within %s: is it running, and does the VM's serial port lead to it?", errSilence, paths(silent), c.Wait)
 }
@@ -243,13 +242,19 @@ func paths(ports []*candidate) string {
 	return strings.Join(names, ", ")
 }
 
+// unusable is why no port could be opened.
+type unusable struct{ error }
+
+func (u unusable) Unwrap() error { return u.error }
+
 func outcomeOfSearch(err error) Outcome {
 	switch {
 	case errors.Is(err, tty.ErrNoPort):
 		return NoPort
 	case errors.Is(err, tty.ErrBusy):
 		return Busy
-	case errors.Is(err, fs.ErrPermission):
+	}
+	if _, ok := errors.AsType[unusable](err); ok {
 		return Failed
 	}
 	return OutcomeOf(err)

@@ -667,6 +667,8 @@ func TestPortTrouble(t *testing.T) {
 		{"no hardware", tty.ErrNoPort, NoPort, 200 * time.Millisecond},
 		{"busy", tty.ErrBusy, Busy, openWait + time.Second},
 		{"not root", os.ErrPermission, Failed, openWait + time.Second},
+		{"a folder", syscall.EISDIR, Failed, openWait + time.Second},
+		{"a speed that there is not", errors.New("12345 baud is not a usual speed"), Failed, openWait + time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -22,10 +22,11 @@ const (
 	DefaultChunk = 16 << 10
 	// MaxChunk is the most that a server may announce.
 	MaxChunk = 64 << 10
+	// MaxNICs is the most that a hello may name: a VM has 10, and the rest is room for SR-IOV.
+	MaxNICs = 64
 
 	maxVersions  = 16
 	maxEncodings = 8
-	maxNICs      = 64 // a VM has 10; the rest is room for SR-IOV
 	maxDocuments = 16
 	maxName      = 64  // of a NIC, a document, an encoding, a stage
 	maxToken     = 128 // an agent, a nonce, a generation, a boot ID
@@ -146,7 +147,7 @@ func ParseHello(data []byte) (*Hello, error) {
 	err := first(
 		count("versions", len(h.Versions), maxVersions), text("agent", h.Agent, 0, maxToken),
 		count("encodings", len(h.Encodings), maxEncodings), text("nonce", h.Nonce, 1, maxToken),
-		count("nics", len(h.NICs), maxNICs),
+		count("nics", len(h.NICs), MaxNICs),
 	)
 	for _, e := range h.Encodings {
 		err = first(err, text("encodings", e, 1, maxName))

@@ -59,7 +59,7 @@ type Client struct {
 	Protocol int
 	// Agent names the program: "NAME/VERSION".
 	Agent string
-	// NICs are this machine's, for the server to find a MAC address in.
+	// NICs are this machine's, for the server to find a MAC address in. It is told the first packet.MaxNICs.
 	NICs []packet.NIC
 	// Progress, if set, hears of every piece that arrived.
 	Progress func(document packet.Document, done, total int64)
@@ -334,7 +334,7 @@ func (c *Client) Report(ctx context.Context, report packet.Report) {
 }
 
 func (c *Client) hello(ctx context.Context, wait time.Duration) error {
-	hello := packet.Hello{Versions: []int{packet.Version}, Agent: c.Agent, Encodings: []string{packet.Gzip}, Nonce: c.nonce, NICs: c.NICs}
+	hello := packet.Hello{Versions: []int{packet.Version}, Agent: c.Agent, Encodings: []string{packet.Gzip}, Nonce: c.nonce, NICs: c.NICs[:min(len(c.NICs), packet.MaxNICs)]}
 	return c.exchange(ctx, packet.RequestHello, hello.Append(nil), wait, c.takeHello)
 }
 

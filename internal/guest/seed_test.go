@@ -1025,6 +1025,23 @@ func TestTheServerLearnsTheNICs(t *testing.T) {
 }
 
 // At boot the NICs' drivers are loaded while this program runs: the server hears of each NIC all the same.
+// A machine may have more network cards than a hello may name.
+func TestVeryManyNICs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, &guesttest.Server{Documents: small()}, nil)
+		for n := range packet.MaxNICs + 1 {
+			for file, text := range map[string]string{"ifindex": fmt.Sprint(n + 2), "type": "1", "address": fmt.Sprintf("00:50:56:00:00:%02x", n), "device/vendor": "1"} {
+				m.put(fmt.Sprintf("sys/class/net/eth%d/%s", n, file), text+"\n")
+			}
+		}
+		r := m.run(time.Second)
+		hellos := m.server.Hellos()
+		if r.Protocol != 2 || len(hellos) != 1 || len(hellos[0].NICs) != packet.MaxNICs || hellos[0].NICs[0].Name != "eth0" {
+			t.Errorf("got %+v, and the server heard %d hellos", r, len(hellos))
+		}
+	})
+}
+
 func TestNICsThatComeLate(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

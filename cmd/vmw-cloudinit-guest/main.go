@@ -109,8 +109,10 @@ type flags struct {
 	*flag.FlagSet
 	p        *program
 	config   guest.Config
-	protocol string
 	operands []string // what is no flag
+	// lenient has a variable with a wrong value be as none: a boot without data is worse. ignored says which.
+	lenient bool
+	ignored []string
 }
 
 func (p *program) flags(command, arguments string, wait time.Duration, waitUsage string) *flags {
@@ -122,7 +124,7 @@ func (p *program) flags(command, arguments string, wait time.Duration, waitUsage
 	}
 	f.StringVar(&f.config.Device, "device", "", "`PATH` of the serial port (default: each one that a server can be behind)")
 	f.IntVar(&f.config.Speed, "speed", tty.DefaultSpeed, "the port's speed in `BAUD`")
-	f.StringVar(&f.protocol, "protocol", "auto", "`VERSION` of the protocol: 1, 2, or auto for 2 with a way back to 1")
+	f.Var((*protocol)(&f.config.Protocol), "protocol", "`VERSION` of the protocol: 1, 2, or auto, the default, for 2 with a way back to 1")
 	f.config.Wait = wait
 	f.Var((*duration)(&f.config.Wait), "wait", waitUsage)
 	return f
@@ -139,7 +141,33 @@ func (d *duration) Set(text string) error {
 	if err != nil {
 		return errors.New("it takes a number with its unit, as in 90s or 2m")
 	}
+	if value <= 0 {
+		return errors.New("it must be more than nothing")
+	}
 	*d = duration(value)
+	return nil
+}
+
+// protocol is a flag's value, 0 for auto.
+type protocol int
+
+func (v *protocol) String() string {
+	if *v == 0 {
+		return "auto"
+	}
+	return strconv.Itoa(int(*v))
+}
+
+// Set implements flag.Value.
+func (v *protocol) Set(text string) error {
+	switch text {
+	case "1", "2":
+		*v = protocol(text[0] - '0')
+	case "auto":
+		*v = 0
+	default:
+		return errors.New("it may be 1, 2 or auto")
+	}
 	return nil
 }
 
@@ -151,7 +179,12 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 		text, set := f.p.env(key)
 		if set && (text != "" || f.mayBeEmpty(fl)) && bad == nil {
 			if err := f.Set(fl.Name, text); err != nil {
-				bad = fmt.Errorf("%s=%q: %w", key, text, err)
+				err = fmt.Errorf("%s=%q: %w", key, text, err)
+				if !f.lenient {
+					bad = err
+					return
+				}
+				f.ignored = append(f.ignored, err.Error()+"; it is ignored")
 			}
 		}
 	})
@@ -169,18 +202,7 @@ func (f *flags) parse(args []string, most int) (code int, ok bool) {
 			f.operands, args = append(f.operands, f.Arg(0)), f.Args()[1:]
 		}
 	}
-	switch f.protocol {
-	case "auto":
-	case "1", "2":
-		f.config.Protocol, _ = strconv.Atoi(f.protocol)
-	default:
-		bad = fmt.Errorf("--protocol is %q, and may be 1, 2 or auto", f.protocol)
-	}
-	switch {
-	case bad != nil:
-	case f.config.Wait <= 0:
-		bad = fmt.Errorf("--wait is %v, and must be more than nothing", f.config.Wait)
-	case len(f.operands) > most:
+	if bad == nil && len(f.operands) > most {
 		bad = fmt.Errorf("%q is one argument too many", f.operands[most])
 	}
 	if bad != nil {
@@ -205,11 +227,18 @@ func (p *program) seed(ctx context.Context, args []string) int {
 	console := f.String("console", "/dev/console", "`PATH` of the console that hears what is waited for; empty for none")
 	f.StringVar(&f.config.Dir, "dir", seed.DefaultDir, "`FOLDER` of the seed")
 	f.StringVar(&f.config.CloudDir, "cloud-dir", guest.DefaultCloudDir, "`FOLDER` of cloud-init's state")
+	f.lenient = true
 	if code, ok := f.parse(args, 0); !ok {
 		return code
 	}
 	if *console != "" {
 		f.config.Console = func(line string) { tell(*console, name+": "+line) }
+	}
+	for _, line := range f.ignored {
+		p.log(line)
+		if f.config.Console != nil {
+			f.config.Console(line)
+		}
 	}
 	r := guest.Seed(ctx, f.config)
 	if *result != "" {

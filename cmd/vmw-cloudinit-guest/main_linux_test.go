@@ -166,6 +166,29 @@ func TestEmptyVariables(t *testing.T) {
 	}
 }
 
+// A slip in an image's settings must not keep all machines made of it from their data.
+func TestSeedIgnoresWrongVariables(t *testing.T) {
+	for _, wrong := range []string{"WAIT=120", "WAIT=-1s", "SPEED=fast", "PROTOCOL=3"} {
+		dir := t.TempDir()
+		console := filepath.Join(dir, "console")
+		if err := os.WriteFile(console, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		path := port(t, &guesttest.Server{Documents: documents()})
+		args := []string{"seed", "--device", path, "--console", console, "--dir", dir + "/seed/nocloud", "--cloud-dir", dir, "--result", dir + "/result.json"}
+		code, _, errs := run(t, args, prefix+wrong)
+		text, err := os.ReadFile(console)
+		key, value, _ := strings.Cut(wrong, "=")
+		said := fmt.Sprintf("%s%s=%q: ", prefix, key, value)
+		if code != 0 || err != nil || !strings.Contains(errs, said) || !strings.Contains(string(text), said) || !strings.Contains(errs, "ignored") {
+			t.Errorf("%s: exit code %d, console: %q\n%s", wrong, code, text, errs)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "seed/nocloud/meta-data")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestSeedTellsTheConsole(t *testing.T) {
 	dir := t.TempDir()
 	console := filepath.Join(dir, "console")
@@ -269,9 +292,10 @@ func TestUsage(t *testing.T) {
 		{[]string{"get", "user-data", "meta-data"}, "", 2, `"meta-data" is one argument too many`},
 		{[]string{"seed", "--colour"}, "", 2, "colour"},
 		{[]string{"seed", "--protocol", "3"}, "", 2, "1, 2 or auto"},
-		{[]string{"seed", "--wait", "0s"}, "", 2, "--wait is 0s"},
-		{[]string{"seed"}, "VMW_CLOUDINIT_GUEST_WAIT=long", 2, `VMW_CLOUDINIT_GUEST_WAIT="long"`},
-		{[]string{"seed"}, "VMW_CLOUDINIT_GUEST_WAIT=120", 2, `VMW_CLOUDINIT_GUEST_WAIT="120": it takes a number with its unit, as in 90s or 2m`},
+		{[]string{"seed", "--wait", "0s"}, "", 2, "it must be more than nothing"},
+		{[]string{"get"}, "VMW_CLOUDINIT_GUEST_WAIT=long", 2, `VMW_CLOUDINIT_GUEST_WAIT="long"`},
+		{[]string{"get", "--device", "/nowhere"}, "VMW_CLOUDINIT_GUEST_PROTOCOL=3", 2, `VMW_CLOUDINIT_GUEST_PROTOCOL="3": it may be 1, 2 or auto`},
+		{[]string{"get"}, "VMW_CLOUDINIT_GUEST_WAIT=120", 2, `VMW_CLOUDINIT_GUEST_WAIT="120": it takes a number with its unit, as in 90s or 2m`},
 		{[]string{"seed", "--wait", "120"}, "", 2, "it takes a number with its unit"},
 		{[]string{"seed", "-h"}, "", 0, "(default 2m0s)"},
 		{[]string{"seed", "-h"}, "VMW_CLOUDINIT_GUEST_CLOUD_DIR=/elsewhere", 0, "-wait"},

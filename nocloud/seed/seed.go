@@ -161,8 +161,9 @@ func same(dir string, files map[string][]byte) bool {
 	return true
 }
 
+// private says whether a file or folder is the caller's, and has this mode.
 func private(info fs.FileInfo, mode fs.FileMode) bool {
-	return runtime.GOOS == "windows" || info.Mode().Perm() == mode
+	return runtime.GOOS == "windows" || info.Mode().Perm() == mode && owned(info)
 }
 
 // fill writes the files into an empty folder, and has all of it on the disk before it returns.

@@ -99,6 +99,27 @@ func TestUnchangedSeedIsNotWritten(t *testing.T) {
 	}
 }
 
+// Who owns the folder, or a file in it, can put other data there, and have it run as root.
+func TestASeedOfAnotherUserIsReplaced(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file away")
+	}
+	files := map[string]string{MetaData: "{}", UserData: "u"}
+	for _, path := range []string{".", UserData} {
+		dir := filepath.Join(t.TempDir(), "nocloud")
+		write(t, dir, files)
+		if err := os.Chown(filepath.Join(dir, path), 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		if !write(t, dir, files) {
+			t.Errorf("%s of another user: the seed was left as it was", path)
+		}
+		if write(t, dir, files) {
+			t.Errorf("%s: the seed was written again", path)
+		}
+	}
+}
+
 func TestSymlinkIsReplaced(t *testing.T) {
 	elsewhere, dir := t.TempDir(), filepath.Join(t.TempDir(), "nocloud")
 	if err := os.Symlink(elsewhere, dir); err != nil {

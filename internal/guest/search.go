@@ -63,6 +63,7 @@ func (c *Config) find(ctx context.Context) (*candidate, error) {
 		return nil, err
 	}
 	nics := awaitNICs(ctx, c.Root, c.Wait)
+	stopped := ctx
 	ctx, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	defer c.remind(ctx, func(since time.Duration) string {
@@ -80,7 +81,7 @@ func (c *Config) find(ctx context.Context) (*candidate, error) {
 		}
 		return answered, nil
 	}
-	return nil, c.verdict(ports)
+	return nil, c.verdict(stopped, ports)
 }
 
 // round goes round the ports, and returns the one whose server answered, be it with a final no.
@@ -214,8 +215,8 @@ func advice(path string, holder tty.Holder) string {
 	return ": stop it, or name another port with --device"
 }
 
-// verdict says why nobody answered: of a port that was asked, if there was one.
-func (c *Config) verdict(ports []*candidate) error {
+// verdict says why nobody answered: of a port that was asked, if there was one. ctx is done if somebody stopped it.
+func (c *Config) verdict(ctx context.Context, ports []*candidate) error {
 	var silent []*candidate
 	var closed error
 	for _, p := range ports {
@@ -230,6 +231,9 @@ func (c *Config) verdict(ports []*candidate) error {
 	}
 	if len(silent) == 0 {
 		return unusable{closed}
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: stopped while waiting for a server on %s", errSilence, paths(silent))
 	}
 	return fmt.Errorf("%w: no server on %s within %s: is it running, and does the VM's serial port lead to it?", errSilence, paths(silent), c.Wait)
 }
@@ -307,7 +311,7 @@ func Probe(ctx context.Context, config Config) ([]Finding, error) {
 	for _, port := range skipped {
 		findings = append(findings, Finding{Path: port.Path, Outcome: NoPort, Problem: port.Skip})
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Wait)
+	within, cancel := context.WithTimeout(ctx, c.Wait)
 	defer cancel()
 	asked := make([]Finding, len(ports))
 	nics := NICs(c.Root)
@@ -315,18 +319,19 @@ func Probe(ctx context.Context, config Config) ([]Finding, error) {
 	for i, p := range ports {
 		wg.Go(func() {
 			defer p.close()
-			asked[i] = c.probe(ctx, p, nics)
+			asked[i] = c.probe(ctx, within, p, nics)
 		})
 	}
 	wg.Wait()
 	return append(asked, findings...), err
 }
 
-func (c *Config) probe(ctx context.Context, p *candidate, nics []packet.NIC) Finding {
+// probe asks one port within a time that ends before ctx does.
+func (c *Config) probe(ctx, within context.Context, p *candidate, nics []packet.NIC) Finding {
 	finding := Finding{Path: p.path, Asked: true}
 	var err error
-	if c.round(ctx, []*candidate{p}, nics) == nil {
-		err = c.verdict([]*candidate{p})
+	if c.round(within, []*candidate{p}, nics) == nil {
+		err = c.verdict(ctx, []*candidate{p})
 	} else {
 		err = p.err
 	}

@@ -153,7 +153,10 @@ func (c *Config) run(ctx context.Context, r *Result) error {
 	r.Retries, r.Generation = p.client.Retries, p.client.Generation()
 	if err != nil {
 		r.Result = OutcomeOf(err)
-		if r.Result == Unreachable {
+		switch {
+		case ctx.Err() != nil:
+			err = fmt.Errorf("stopped in the middle of fetching the data from %s: %w", p.path, err)
+		case r.Result == Unreachable:
 			err = fmt.Errorf("the server on %s stopped answering in the middle: %w", p.path, err)
 		}
 		if errors.Is(err, errBroken) {

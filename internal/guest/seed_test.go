@@ -740,6 +740,30 @@ func TestChatterOnAnotherPort(t *testing.T) {
 	})
 }
 
+// Who stops it, as a shutdown does, is not told of a server that did not answer in time.
+func TestStopped(t *testing.T) {
+	for _, mute := range []bool{true, false} {
+		t.Run(fmt.Sprintf("mute %v", mute), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := &guesttest.Server{Documents: small(), Mute: mute}
+				server.Rewrite = func(code packet.Code, data []byte) []byte {
+					if code == packet.ResponseChunk {
+						return nil
+					}
+					return data
+				}
+				m := newMachine(t, server, nil)
+				ctx, stop := context.WithTimeout(t.Context(), 7*time.Second)
+				defer stop()
+				r := Seed(ctx, m.config)
+				if r.Result != Unreachable || r.Seconds != 7 || !strings.Contains(r.Message, "stopped") || strings.Contains(r.Message, "within") {
+					t.Errorf("got %+v", r)
+				}
+			})
+		})
+	}
+}
+
 func TestServerComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, &guesttest.Server{Documents: small(), Mute: true}, nil)

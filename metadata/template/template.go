@@ -36,7 +36,7 @@ const maxOutput = 4 << 20
 // maxProblems is how many findings are worth a person's reading at once.
 const maxProblems = 20
 
-// jinja is how cloud-init knows its own templates.
+// jinja is how cloud-init knows its own templates, in capitals too, and behind blanks.
 const jinja = "## template: jinja"
 
 // gzip is how compressed user-data starts. Some of its bytes are a {{ by chance.
@@ -129,7 +129,7 @@ func (e *expansion) ordered(path string, m yaml11.Map) yaml11.Map {
 }
 
 func (e *expansion) document(path string, data []byte) []byte {
-	if !bytes.Contains(data, []byte("{{")) || bytes.HasPrefix(data, []byte(jinja)) || bytes.HasPrefix(data, []byte(gzip)) {
+	if !bytes.Contains(data, []byte("{{")) || isJinja(data) || bytes.HasPrefix(data, []byte(gzip)) {
 		return data
 	}
 	e.room = maxOutput
@@ -137,6 +137,11 @@ func (e *expansion) document(path string, data []byte) []byte {
 		return e.cloudConfig(path, data, mapping)
 	}
 	return []byte(e.text(path, string(data)))
+}
+
+func isJinja(data []byte) bool {
+	data = bytes.TrimLeft(data, " \t\r\n\v\f")
+	return bytes.EqualFold(data[:min(len(data), len(jinja))], []byte(jinja))
 }
 
 // readMapping returns the mapping that user-data was made of. Text that looks the same is taken for one.

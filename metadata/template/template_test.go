@@ -26,6 +26,19 @@ func parse(t *testing.T, text string) *metadata.Instance {
 	return instance
 }
 
+func TestJinjaIsLeftAlone(t *testing.T) {
+	for _, start := range []string{"## template: jinja", "## Template: Jinja", "## TEMPLATE: JINJA", "  ## template: jinja", "\n\t## template: jinja"} {
+		source := &metadata.Instance{UserData: []byte(start + "\n#cloud-config\nfqdn: {{ v1.local_hostname }}\n")}
+		if got, err := template.Expand(vm, source); err != nil || got != source {
+			t.Errorf("%q: it is a template for cloud-init, and got %v", start, err)
+		}
+	}
+	ours := &metadata.Instance{UserData: []byte("# template: jinja\n{{ .VM.Name }}")}
+	if got, err := template.Expand(vm, ours); err != nil || string(got.UserData) != "# template: jinja\nweb-7" {
+		t.Errorf("a comment is taken for cloud-init's sign: %v", err)
+	}
+}
+
 func TestExpand(t *testing.T) {
 	source := parse(t, `metadata:
   hostname: "{{ .VM.Name | lower }}"

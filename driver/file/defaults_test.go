@@ -8,8 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"vmw-cloudinit-metadata/driver/file"
 	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/metadata/layer"
 )
 
 func TestDefaultsLieBelow(t *testing.T) {
@@ -139,5 +142,30 @@ vendordata:
 		if got := string(inst.VendorData); got != "#cloud-config\nfqdn: "+quoted+"\n" {
 			t.Errorf("vendor-data is\n%s", got)
 		}
+	}
+}
+
+func TestListedVMsInLayersHaveStandIns(t *testing.T) {
+	site, own := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(site, "defaults.yaml"), "metadata: {hostname: \"h-{{ .VM.Name }}\", instance-id: \"i-{{ .VM.UUID }}\", bios: \"{{ slice .VM.BIOSUUID 0 8 }}\"}\n")
+	write(t, filepath.Join(own, testUUID+".yaml"), "metadata: {own: 1}")
+	write(t, filepath.Join(own, "web1.yaml"), "metadata: {own: 2}")
+	driver := layer.New(layer.Layer{Driver: open(t, file.Config{Directory: site, Templates: true, DefaultsForAll: true})},
+		layer.Layer{Driver: open(t, file.Config{Directory: own}), Required: true})
+	var got []string
+	for entry, err := range driver.All(t.Context()) {
+		if err != nil {
+			t.Fatalf("%s: %v", entry.Key, err)
+		}
+		got = append(got, fmt.Sprintln(entry.Key, entry.Instance.MetaData["hostname"], entry.Instance.MetaData["instance-id"], entry.Instance.MetaData["own"]))
+	}
+	const unknown = "00000000-0000-4000-8000-000000000000"
+	want := []string{testUUID + ".yaml h-" + testUUID + " i-" + testUUID + " 1\n", "web1.yaml h-web1 i-" + unknown + " 2\n"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	write(t, filepath.Join(own, unknown+".yaml"), "metadata: {own: 3}")
+	if inst, err := driver.Preview(t.Context(), metadata.VM{Name: "web1"}); err != nil || inst.MetaData["own"] != int64(2) {
+		t.Errorf("a stand-in leads to a file: %v, %v", inst, err)
 	}
 }

@@ -47,6 +47,7 @@ var _ interface {
 	metadata.Driver
 	metadata.Lister
 	metadata.Recaller
+	layer.Previewer
 } = (*Driver)(nil)
 
 // New returns a driver for a directory, which must be there. Close it after use.
@@ -167,21 +168,28 @@ func (l *lookUp) stamp() (stamp, error) {
 }
 
 func (l *lookUp) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
-	d, names := l.driver, fileNames(vm)
+	own, err := l.own(ctx, vm)
+	if err != nil {
+		return nil, err
+	}
+	inst, defaults, err := l.complete(ctx, vm, own.instance())
+	if err == nil && !l.gone {
+		l.driver.remember(vm, l.directory, own, defaults, inst)
+	}
+	return inst, err
+}
+
+// own returns what is in the VM's own file; nil if it has none and gets the defaults for all.
+func (l *lookUp) own(ctx context.Context, vm metadata.VM) (*read, error) {
+	names := fileNames(vm)
 	own, err := l.first(ctx, names)
 	switch {
-	case err != nil:
-		return nil, err
-	case own != nil || d.config.DefaultsForAll:
-		inst, defaults, err := l.complete(ctx, vm, own.instance())
-		if err == nil && !l.gone {
-			d.remember(vm, l.directory, own, defaults, inst)
-		}
-		return inst, err
+	case err != nil || own != nil || l.driver.config.DefaultsForAll:
+		return own, err
 	case len(names) == 0:
 		return nil, fmt.Errorf("file: no UUID, and no name that a file can have: %w", metadata.ErrNotFound)
 	}
-	return nil, fmt.Errorf("file: none of %q in %s: %w", names, d.directory, metadata.ErrNotFound)
+	return nil, fmt.Errorf("file: none of %q in %s: %w", names, l.driver.directory, metadata.ErrNotFound)
 }
 
 // first returns what is in the first of the files that is there; nil if none is.

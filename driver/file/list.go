@@ -61,6 +61,29 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	}
 }
 
+// Preview implements layer.Previewer: Find, past the memory of what VMs were given, with a stand-in in templates for what is not
+// known of the VM.
+func (d *Driver) Preview(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+	if d.closed.Load() {
+		return nil, errClosed
+	}
+	root, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	l := &lookUp{driver: d, root: root}
+	if l.directory, err = l.stamp(); err != nil {
+		return nil, d.directoryError(err)
+	}
+	own, err := l.own(ctx, vm)
+	if err != nil {
+		return nil, err
+	}
+	inst, _, err := l.complete(ctx, standIn(vm), own.instance())
+	return inst, err
+}
+
 // standIn is a VM of which all is known, for templates.
 func standIn(vm metadata.VM) metadata.VM {
 	for _, unknown := range []*string{&vm.UUID, &vm.BIOSUUID, &vm.LocationUUID} {

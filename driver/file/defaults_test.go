@@ -150,21 +150,32 @@ func TestListedVMsInLayersHaveStandIns(t *testing.T) {
 	write(t, filepath.Join(site, "defaults.yaml"), "metadata: {hostname: \"h-{{ .VM.Name }}\", instance-id: \"i-{{ .VM.UUID }}\", bios: \"{{ slice .VM.BIOSUUID 0 8 }}\"}\n")
 	write(t, filepath.Join(own, testUUID+".yaml"), "metadata: {own: 1}")
 	write(t, filepath.Join(own, "web1.yaml"), "metadata: {own: 2}")
+	write(t, filepath.Join(own, "web2.yaml"), "metadata: {own: 3}")
 	driver := layer.New(layer.Layer{Driver: open(t, file.Config{Directory: site, Templates: true, DefaultsForAll: true})},
 		layer.Layer{Driver: open(t, file.Config{Directory: own}), Required: true})
+	ids := map[any]string{}
 	var got []string
 	for entry, err := range driver.All(t.Context()) {
 		if err != nil {
 			t.Fatalf("%s: %v", entry.Key, err)
 		}
-		got = append(got, fmt.Sprintln(entry.Key, entry.Instance.MetaData["hostname"], entry.Instance.MetaData["instance-id"], entry.Instance.MetaData["own"]))
+		got = append(got, fmt.Sprintln(entry.Key, entry.Instance.MetaData["hostname"], entry.Instance.MetaData["own"]))
+		ids[entry.Instance.MetaData["instance-id"]] = entry.Key
 	}
-	const unknown = "00000000-0000-4000-8000-000000000000"
-	want := []string{testUUID + ".yaml h-" + testUUID + " i-" + testUUID + " 1\n", "web1.yaml h-web1 i-" + unknown + " 2\n"}
+	want := []string{testUUID + ".yaml h-" + testUUID + " 1\n", "web1.yaml h-web1 2\n", "web2.yaml h-web2 3\n"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	write(t, filepath.Join(own, unknown+".yaml"), "metadata: {own: 3}")
+	if len(ids) != len(want) || ids["i-"+testUUID] != testUUID+".yaml" {
+		t.Errorf("VMs share what stands in for their UUIDs: %v", ids)
+	}
+	unknown := ""
+	for id, key := range ids {
+		if key == "web1.yaml" {
+			unknown = strings.TrimPrefix(id.(string), "i-")
+		}
+	}
+	write(t, filepath.Join(own, unknown+".yaml"), "metadata: {own: 4}")
 	if inst, err := driver.Preview(t.Context(), metadata.VM{Name: "web1"}); err != nil || inst.MetaData["own"] != int64(2) {
 		t.Errorf("a stand-in leads to a file: %v, %v", inst, err)
 	}

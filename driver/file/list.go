@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,11 +85,13 @@ func (d *Driver) Preview(ctx context.Context, vm metadata.VM) (*metadata.Instanc
 	return inst, err
 }
 
-// standIn is a VM of which all is known, for templates.
+// standIn is a VM of which all is known, for templates. No two VMs share what stands in, or they would seem to share what is
+// made of it.
 func standIn(vm metadata.VM) metadata.VM {
-	for _, unknown := range []*string{&vm.UUID, &vm.BIOSUUID, &vm.LocationUUID} {
+	sum := sha256.Sum256([]byte(vm.Name + "\x00" + vm.UUID))
+	for i, unknown := range []*string{&vm.UUID, &vm.BIOSUUID, &vm.LocationUUID} {
 		if *unknown == "" {
-			*unknown = "00000000-0000-4000-8000-000000000000"
+			*unknown = fmt.Sprintf("00000000-0000-4000-8000-%x", sum[6*i:6*i+6])
 		}
 	}
 	if vm.Name == "" {

@@ -269,14 +269,26 @@ func (v *vm) document(rule, area string, problems []schema.Problem) {
 			place = lines.LocateLine(area, p.Line, p.Column)
 		}
 		if place == "" {
-			place = v.locate(f.Path)
-			if p.Line > 0 && place == v.locate(area) {
+			place = v.locatePart(f.Path, p)
+			if p.Line > 0 && place == v.locatePart(area, p) {
 				f.Message += fmt.Sprintf(" (line %d, column %d of the %s)", p.Line, p.Column, area)
 			}
 		}
 		f.File, f.Line, f.Column = splitPlace(place)
 		v.findings = append(v.findings, f)
 	}
+}
+
+// locatePart is locate for a problem in a document, which may be a message that layers are the parts of.
+func (v *vm) locatePart(path string, p schema.Problem) string {
+	if parts, ok := v.instance.Origin.(interface {
+		LocatePart(path string, line int) string
+	}); ok {
+		if place := parts.LocatePart(path, cmp.Or(p.Line, p.Part)); place != "" {
+			return place
+		}
+	}
+	return v.locate(path)
 }
 
 // publicKeys reads the keys as OpenSSH does: those of a list, or of names with a key or a list of keys each.

@@ -57,7 +57,24 @@ func Expand(vm metadata.VM, instance *metadata.Instance) (*metadata.Instance, er
 	case !e.changed:
 		return instance, nil
 	}
+	if lines, ok := instance.Origin.(metadata.LineOrigin); ok && len(e.moved) > 0 {
+		expanded.Origin = origin{lines, e.moved}
+	}
 	return &expanded, nil
+}
+
+// origin is a source's, but for the lines that templates moved.
+type origin struct {
+	metadata.LineOrigin
+	moved []string
+}
+
+// LocateLine implements metadata.LineOrigin.
+func (o origin) LocateLine(path string, line, column int) string {
+	if slices.Contains(o.moved, path) {
+		return ""
+	}
+	return o.LineOrigin.LocateLine(path, line, column)
 }
 
 type expansion struct {
@@ -65,6 +82,7 @@ type expansion struct {
 	origin   metadata.Origin
 	room     int // how many bytes may still be written
 	changed  bool
+	moved    []string // sections whose lines are other than their source's
 	problems []error
 }
 
@@ -136,7 +154,11 @@ func (e *expansion) document(path string, data []byte) []byte {
 	if mapping, ok := readMapping(data); ok {
 		return e.cloudConfig(path, data, mapping)
 	}
-	return []byte(e.text(path, string(data)))
+	filled := []byte(e.text(path, string(data)))
+	if bytes.Count(filled, []byte("\n")) != bytes.Count(data, []byte("\n")) {
+		e.moved = append(e.moved, path)
+	}
+	return filled
 }
 
 func isJinja(data []byte) bool {

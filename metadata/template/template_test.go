@@ -89,6 +89,35 @@ vendordata: |
 	}
 }
 
+// A line that a template adds or takes away makes the others' places unknown, rather than wrong.
+func TestLinesThatMoved(t *testing.T) {
+	source := parse(t, `userdata: |
+  #cloud-config
+  {{- if eq .VM.Name "other" }}
+  a: 1
+  {{- end }}
+  b: 1
+vendordata: |
+  #cloud-config
+  a: {{ .VM.Name }}
+  b: 1
+`)
+	got, err := template.Expand(vm, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := got.Origin.(metadata.LineOrigin)
+	if place := places.LocateLine("userdata", 2, 1); place != "" {
+		t.Errorf("b in user-data is at %s, want no place", place)
+	}
+	if place := places.LocateLine("vendordata", 3, 1); place != "web.yaml:10:3" {
+		t.Errorf("b in vendor-data is at %q", place)
+	}
+	if place := places.Locate("userdata"); place != "web.yaml:1:1" {
+		t.Errorf("user-data is at %q", place)
+	}
+}
+
 // A name can't become more than a value.
 func TestHostileName(t *testing.T) {
 	source := parse(t, "metadata: {hostname: '{{ .VM.Name }}'}\nuserdata: |\n  #cloud-config\n  fqdn: {{ json .VM.Name }}\n")

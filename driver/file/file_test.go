@@ -394,6 +394,39 @@ func TestAll(t *testing.T) {
 	}
 }
 
+// Files that somebody wrote for a VM, or for all, and nobody gets are told.
+func TestAllTellsOfFilesThatAreNeverRead(t *testing.T) {
+	directory := t.TempDir()
+	digits := strings.ReplaceAll(testUUID, "-", "")
+	vmx := digits[:2] + " " + digits[2:16] + "-" + digits[16:]
+	upper := strings.ToUpper(testUUID)
+	for _, name := range []string{testUUID + ".yml", upper + ".yaml", digits + ".yaml", vmx + ".yaml", strings.ToUpper(testUUID[:8]) + testUUID[8:] + ".yml", "defaults.yaml", "defaults.yml", "Defaults.yaml"} {
+		write(t, filepath.Join(directory, name), "{}")
+	}
+	driver := open(t, file.Config{Directory: directory})
+	got, n := map[string]string{}, 0
+	for entry, err := range driver.All(t.Context()) {
+		got[entry.Key] = strings.TrimPrefix(fmt.Sprint(err), filepath.Join(directory, entry.Key)+": is never read: ")
+		n++
+	}
+	other := `the file of the VM with this UUID is named "` + testUUID + `.yaml"`
+	want := map[string]string{
+		testUUID + ".yml": "<nil>",
+		upper + ".yaml":   `"` + testUUID + `.yml" goes before it; remove one of them`,
+		digits + ".yaml":  other,
+		vmx + ".yaml":     other,
+		strings.ToUpper(testUUID[:8]) + testUUID[8:] + ".yml": other,
+		"defaults.yml":  `"defaults.yaml" goes before it; remove one of them`,
+		"Defaults.yaml": `the file for all VMs is named "defaults.yaml"`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if counted, err := driver.Count(t.Context()); counted != n || err != nil {
+		t.Errorf("Count: %d, %v; All yields %d", counted, err, n)
+	}
+}
+
 func TestClosedDriver(t *testing.T) {
 	driver, err := file.New(file.Config{Directory: t.TempDir()})
 	if err != nil {

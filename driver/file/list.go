@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"vmw-cloudinit-metadata/metadata"
@@ -15,7 +16,7 @@ import (
 )
 
 // All implements metadata.Lister: the files of VMs, in the order of their names. Files that are no VM's (a name that
-// starts with a dot, another extension, defaults.yaml) are left out. Each file is read, past the cache; defaults and
+// starts with a dot, another extension, defaults.yaml) are left out, but for those that look like a VM's and are never read. Each file is read, past the cache; defaults and
 // templates are as Find has them, with a stand-in for what the file's name does not tell of the VM.
 func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	return func(yield func(metadata.Entry, error) bool) {
@@ -43,12 +44,18 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 				yield(metadata.Entry{}, err)
 				return
 			}
-			vm, ok := identity(file.Name())
-			if !ok || file.IsDir() {
+			if file.IsDir() {
 				continue
 			}
+			vm, ok := identity(file.Name())
 			entry := metadata.Entry{Key: file.Name(), VM: vm}
-			entry.Instance, err = d.load(source{d, root, file.Name()}, there)
+			if why := whyUnread(file.Name(), there); why != "" {
+				err = &metadata.DataError{Origin: filepath.Join(d.directory, file.Name()), Problem: "is never read: " + why}
+			} else if ok {
+				entry.Instance, err = d.load(source{d, root, file.Name()})
+			} else {
+				continue
+			}
 			if errors.Is(err, fs.ErrNotExist) { // removed since
 				continue
 			}
@@ -100,14 +107,34 @@ func standIn(vm metadata.VM) metadata.VM {
 	return vm
 }
 
-// load reads and parses one of the files that are there.
-func (d *Driver) load(file source, there map[string]bool) (*metadata.Instance, error) {
-	if base, isShort := strings.CutSuffix(file.name, ".yml"); isShort && there[base+".yaml"] {
-		return nil, &metadata.DataError{
-			Origin:  filepath.Join(d.directory, file.name),
-			Problem: fmt.Sprintf("is never read: %q goes before it; remove one of them", base+".yaml"),
+// whyUnread says why one of the files that are there is never read, though its name looks as if it would be; "" if it is, or looks
+// like nothing of the kind.
+func whyUnread(name string, there map[string]bool) string {
+	names := defaultsNames()
+	if vm, ok := identity(name); ok {
+		names = fileNames(vm)
+	} else if base, isYAML := cutExtension(name); !isYAML {
+		return ""
+	} else if id, isUUID := metadata.ParseUUID(base); isUUID {
+		return fmt.Sprintf("the file of the VM with this UUID is named %q", id+extensions()[0])
+	} else if !strings.EqualFold(base, reserved) {
+		return ""
+	} else if !slices.Contains(names, name) {
+		return fmt.Sprintf("the file for all VMs is named %q", names[0])
+	}
+	for _, first := range names {
+		if first == name {
+			break
+		}
+		if there[first] {
+			return fmt.Sprintf("%q goes before it; remove one of them", first)
 		}
 	}
+	return ""
+}
+
+// load reads and parses a file.
+func (d *Driver) load(file source) (*metadata.Instance, error) {
 	data, _, err := file.read(nil)
 	if _, isThere := file.root.Lstat(file.name); errors.Is(err, fs.ErrNotExist) && isThere == nil {
 		return nil, &metadata.DataError{Origin: filepath.Join(d.directory, file.name), Problem: "is a link to a file that is not there"}
@@ -129,9 +156,13 @@ func (d *Driver) Count(context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("file: %w", err)
 	}
+	there := make(map[string]bool, len(files))
+	for _, file := range files {
+		there[file.Name()] = true
+	}
 	n := 0
 	for _, file := range files {
-		if _, ok := identity(file.Name()); ok && !file.IsDir() {
+		if _, ok := identity(file.Name()); !file.IsDir() && (ok || whyUnread(file.Name(), there) != "") {
 			n++
 		}
 	}

@@ -233,6 +233,9 @@ func TestErrors(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"a {{ .VM.Nme }}", "f.yaml:3:11: userdata: the template has a field .VM.Nme, and there is none: did you mean Name?"},
 		{"a\nb {{ .Name }}", "f.yaml:4:8: userdata: the template has a field .Name, and there is none: fields start with .VM"},
+		{"größe {{ .VM.Nme }}", "f.yaml:3:15: userdata: the template has a field .VM.Nme"},
+		{"grosse {{ slice .VM.Name 99 }}", "f.yaml:3:13: userdata: the template can't be filled in"},
+		{"ü\nöö {{ slice .VM.Name 99 }}", "f.yaml:4:9: userdata: the template can't be filled in"},
 		{"{{ uper .VM.Name }}", "has a function uper, and there is none: did you mean upper?"},
 		{"{{ html .VM.Name }}", "has a function html, and there is none"},
 		{"{{ call .VM.Name }}", "has a function call, and there is none"},

@@ -180,3 +180,34 @@ func TestListedVMsInLayersHaveStandIns(t *testing.T) {
 		t.Errorf("a stand-in leads to a file: %v, %v", inst, err)
 	}
 }
+
+func TestListHasTheDefaultsForAll(t *testing.T) {
+	directory := t.TempDir()
+	defaults := filepath.Join(directory, "defaults.yaml")
+	write(t, defaults, "metadata: {hostname: \"h-{{ .VM.Name }}\"}")
+	config := file.Config{Directory: directory, Templates: true}
+	for range open(t, config).All(t.Context()) {
+		t.Error("defaults.yaml is listed, though nobody gets it alone")
+	}
+	config.DefaultsForAll = true
+	driver := open(t, config)
+	n := 0
+	for entry, err := range driver.All(t.Context()) {
+		n++
+		if err != nil || entry.Key != "defaults.yaml" || entry.VM != (metadata.VM{}) || !strings.HasPrefix(entry.Instance.MetaData["hostname"].(string), "h-0") {
+			t.Errorf("got %+v, %v", entry, err)
+		}
+	}
+	if counted, err := driver.Count(t.Context()); n != 1 || counted != 1 || err != nil {
+		t.Errorf("%d entries, Count: %d, %v", n, counted, err)
+	}
+	for entry := range layer.New(layer.Layer{Driver: driver}, layer.Layer{Driver: driver}).All(t.Context()) {
+		t.Errorf("%s is listed over layers, where it may be half of a VM's data", entry.Key)
+	}
+	write(t, defaults, "metadta: {}")
+	for _, err := range driver.All(t.Context()) {
+		if !errors.Is(err, metadata.ErrInvalid) || strings.Count(err.Error(), "metadta") != 1 {
+			t.Errorf("a mistake in it: %v", err)
+		}
+	}
+}

@@ -16,7 +16,8 @@ import (
 )
 
 // All implements metadata.Lister: the files of VMs, in the order of their names. Files that are no VM's (a name that
-// starts with a dot, another extension, defaults.yaml) are left out, but for those that look like a VM's and are never read. Each file is read, past the cache; defaults and
+// starts with a dot, another extension, defaults.yaml) are left out, but for those that look like a VM's and are never read,
+// and for defaults.yaml where VMs without a file get it: its entry has a zero VM. Each file is read, past the cache; defaults and
 // templates are as Find has them, with a stand-in for what the file's name does not tell of the VM.
 func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	return func(yield func(metadata.Entry, error) bool) {
@@ -51,7 +52,7 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 			entry := metadata.Entry{Key: file.Name(), VM: vm}
 			if why := whyUnread(file.Name(), there); why != "" {
 				err = &metadata.DataError{Origin: filepath.Join(d.directory, file.Name()), Problem: "is never read: " + why}
-			} else if ok {
+			} else if ok || d.isForAll(file.Name()) {
 				entry.Instance, err = d.load(source{d, root, file.Name()})
 			} else {
 				continue
@@ -60,6 +61,9 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 				continue
 			}
 			if err == nil {
+				if !ok { // complete reads it
+					entry.Instance = nil
+				}
 				entry.Instance, _, err = (&lookUp{driver: d, root: root}).complete(ctx, standIn(vm), entry.Instance)
 			}
 			if !yield(entry, err) {
@@ -90,6 +94,11 @@ func (d *Driver) Preview(ctx context.Context, vm metadata.VM) (*metadata.Instanc
 	}
 	inst, _, err := l.complete(ctx, standIn(vm), own.instance())
 	return inst, err
+}
+
+// isForAll is for the names of the file that VMs without one get.
+func (d *Driver) isForAll(name string) bool {
+	return d.config.DefaultsForAll && slices.Contains(defaultsNames(), name)
 }
 
 // standIn is a VM of which all is known, for templates. No two VMs share what stands in, or they would seem to share what is
@@ -162,7 +171,7 @@ func (d *Driver) Count(context.Context) (int, error) {
 	}
 	n := 0
 	for _, file := range files {
-		if _, ok := identity(file.Name()); !file.IsDir() && (ok || whyUnread(file.Name(), there) != "") {
+		if _, ok := identity(file.Name()); !file.IsDir() && (ok || d.isForAll(file.Name()) || whyUnread(file.Name(), there) != "") {
 			n++
 		}
 	}

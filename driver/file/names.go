@@ -98,10 +98,14 @@ func identity(name string) (metadata.VM, bool) {
 	if !found {
 		return metadata.VM{}, false
 	}
-	if id, ok := metadata.ParseUUID(base); ok {
-		return metadata.VM{UUID: id}, base == id || base == strings.ToUpper(id)
+	id, isUUID := metadata.ParseUUID(base)
+	switch {
+	case isUUID && (base == id || base == strings.ToUpper(id)):
+		return metadata.VM{UUID: id}, true
+	case !isUUID && isBaseName(base):
+		return metadata.VM{Name: base}, true
 	}
-	return metadata.VM{Name: base}, isBaseName(base)
+	return metadata.VM{}, false
 }
 
 func cutExtension(name string) (base string, found bool) {

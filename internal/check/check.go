@@ -191,6 +191,9 @@ func (v *vm) problem(err error) {
 
 // check looks at the VM's data. Its error is what keeps it from being rendered.
 func (v *vm) check(schemas *schema.Schemas, identity metadata.VM) error {
+	if identity == (metadata.VM{}) { // of VMs that are not named
+		identity.UUID = "00000000-0000-4000-8000-000000000000"
+	}
 	if identity.Name == "" {
 		identity.Name = identity.UUID // names are asked for by templates and for default hostnames alone
 	}

@@ -173,6 +173,17 @@ func TestMistakesInLayers(t *testing.T) {
 	}
 }
 
+// Data for VMs that are not named is rendered for one of them.
+func TestDataForUnnamedVMs(t *testing.T) {
+	instance, err := vmfile.Parse("defaults.yaml", []byte("network: {dhcp: true}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := check.New(nil)
+	c.Add(metadata.Entry{Key: "defaults.yaml", Instance: instance}, nil)
+	expect(t, c)
+}
+
 func TestSchemas(t *testing.T) {
 	schemas, err := schema.Load(testenv.CloudInit(t, "trixie"))
 	if err != nil {

@@ -120,7 +120,7 @@ func (l *Layer) find(ctx context.Context, vm metadata.VM, find question) (instan
 }
 
 // All yields each VM that a layer can name, with the data that Preview has for it. VMs of layers that can name none are
-// not among them.
+// not among them, nor what a layer has for VMs that it does not name, which may be half of their data.
 func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	return func(yield func(metadata.Entry, error) bool) {
 		seen := map[metadata.VM]bool{}
@@ -130,7 +130,7 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 				continue
 			}
 			for entry, err := range lister.All(ctx) {
-				if err == nil && seen[entry.VM] {
+				if err == nil && (seen[entry.VM] || entry.VM == metadata.VM{}) {
 					continue
 				}
 				if err == nil {

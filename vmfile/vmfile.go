@@ -252,16 +252,22 @@ func (f *file) block(path string, n *yaml.Node, text []byte) {
 	if n.Kind != yaml.ScalarNode || n.Style&yaml.LiteralStyle == 0 {
 		return
 	}
-	source := f.data
-	for range n.Line { // to the line behind the |
+	source, header := f.data, n.Line
+	for range header - 1 {
 		source = source[bytes.IndexByte(source, '\n')+1:]
+	}
+	for named := n.Anchor != "" || n.Style&yaml.TaggedStyle != 0; ; header++ { // an anchor or a tag may stand in a line above the |
+		line, rest, more := bytes.Cut(source, []byte("\n"))
+		if source = rest; !named || !more || bytes.ContainsRune(line, '|') {
+			break
+		}
 	}
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
 		if len(bytes.TrimSpace(line)) > 0 {
 			indent := leadingBlanks(source) - leadingBlanks(line)
-			f.origin.blocks = append(f.origin.blocks, place{path: path, line: int32(n.Line + number), column: int32(indent)})
+			f.origin.blocks = append(f.origin.blocks, place{path: path, line: int32(header + number), column: int32(indent)})
 			return
 		}
 		source = source[bytes.IndexByte(source, '\n')+1:]

@@ -286,6 +286,8 @@ func TestLocateLine(t *testing.T) {
 		{"literal with indentation given", "userdata: |2\n   # first\n  a: b\n", "f:3:6"},
 		{"literal, stripped, with a comment", "userdata: |- # text\n  #cloud-config\n  a: b", "f:3:6"},
 		{"literal with a tag and an anchor", "userdata: !!str &a |\n  #cloud-config\n  a: b\n", "f:3:6"},
+		{"literal below its anchor", "userdata: &a\n\n  |\n  #cloud-config\n  a: b\n", "f:5:6"},
+		{"literal below its tag", "metadata: {}\nuserdata: !!str\n  |\n  #cloud-config\n  a: b\n", "f:5:6"},
 		{"literal behind CR LF", "userdata: |\r\n  #cloud-config\r\n  a: b\r\n", "f:3:6"},
 		{"folded", "userdata: >\n  #cloud-config\n  a: b\n", ""},
 		{"in quotes", "userdata: \"#cloud-config\\na: b\\n\"\n", ""},

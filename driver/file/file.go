@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"vmw-cloudinit-metadata/internal/options"
 	"vmw-cloudinit-metadata/internal/workers"
@@ -27,6 +28,9 @@ import (
 // maxBusy is how many look-ups are in the file system at once. When a network file system hangs, no more goroutines
 // than these wait for it.
 const maxBusy = 64
+
+// notRegular is what is wrong with a directory, a FIFO, a device or a socket.
+const notRegular = "is not a regular file"
 
 // errClosed is for look-ups after Close.
 var errClosed = errors.New("file: the driver is closed")
@@ -296,8 +300,12 @@ func (d *Driver) fileError(name string, err error) error {
 		e.Problem = "can't be read: permission denied; the server runs as " + userName()
 	case isLinkError(err):
 		e.Problem = "is a link that leads out of the directory or in a circle, or an absolute one: use a relative one that stays in it, or a copy"
+	case errors.Is(err, syscall.ENXIO): // a socket
+		e.Problem = notRegular
+	case errors.Is(err, syscall.ENOTDIR):
+		e.Problem = "is a link through something that is no directory"
 	default:
-		return fmt.Errorf("file: %w", err)
+		return fmt.Errorf("file: in %s: %w", d.directory, err)
 	}
 	return e
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,8 +208,18 @@ func TestWhatIsNoFileIsInvalid(t *testing.T) {
 	if err := os.Truncate(filepath.Join(directory, "sparse.yaml"), 1<<40); err != nil { // more than there is memory
 		t.Fatal(err)
 	}
+	t.Chdir(directory) // a socket's path may be no longer than a hundred bytes
+	socket, err := net.Listen("unix", "socket.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if err := os.Symlink("file.yaml/nothing", filepath.Join(directory, "through.yaml")); err != nil {
+		t.Fatal(err)
+	}
 	driver := open(t, file.Config{Directory: directory})
 	for name, want := range map[string]string{
+		"socket": "is not a regular file", "through": "is a link through something that is no directory",
 		"fifo": "is not a regular file", "directory": "is not a regular file", "huge": "is larger than 4 MiB", "sparse": "is larger than 4 MiB",
 		"device": "leads out of the directory", "outside": "leads out of the directory", "parent": "leads out of the directory", "circle": "in a circle",
 		"absolute": "absolute one: use a relative one",

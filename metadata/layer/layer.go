@@ -160,12 +160,13 @@ func Merge(instances ...*metadata.Instance) (*metadata.Instance, error) {
 	for _, instance := range instances {
 		merged.MetaData = mergeMaps(merged.MetaData, instance.MetaData)
 		from.add("metadata", instance.MetaData, instance.Origin)
-		if instance.Network != nil && form(merged.Network) != form(instance.Network) {
+		network, networkOrigin := likeBelow(merged.Network, instance)
+		if network != nil && form(merged.Network) != form(network) {
 			merged.Network = nil
 			from.drop("network")
 		}
-		merged.Network = mergeMaps(merged.Network, instance.Network)
-		from.add("network", instance.Network, instance.Origin)
+		merged.Network = mergeMaps(merged.Network, network)
+		from.add("network", network, networkOrigin)
 		if instance.UserData != nil {
 			users = append(users, part{"userdata", instance.UserData, instance.Origin})
 		}
@@ -182,6 +183,21 @@ func Merge(instances ...*metadata.Instance) (*metadata.Instance, error) {
 	}
 	merged.Origin = from
 	return merged, nil
+}
+
+// likeBelow returns the instance's network with the key "network" around it if the one below has that, or without it, if both are of one
+// version.
+func likeBelow(below map[string]any, instance *metadata.Instance) (map[string]any, metadata.Origin) {
+	const around = "network"
+	network := instance.Network
+	inner, _ := network[around].(map[string]any)
+	switch {
+	case network["version"] != nil && form(below) == around+" of "+form(network):
+		return map[string]any{around: network}, moved{instance.Origin, "network.network", "network"}
+	case inner["version"] != nil && form(network) == around+" of "+form(below):
+		return inner, moved{instance.Origin, "network", "network.network"}
+	}
+	return network, instance.Origin
 }
 
 // form tells the forms of a network apart: the flat one, versions 1, 2 and whatever else there is, and those with the key

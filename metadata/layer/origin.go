@@ -104,6 +104,23 @@ func (o *origin) part(section string, line int) *messagePart {
 	return nil
 }
 
+// moved is the origin of what stands at path to, and is looked for at path from.
+type moved struct {
+	metadata.Origin
+	from, to string
+}
+
+// Locate implements metadata.Origin.
+func (m moved) Locate(path string) string {
+	if m.Origin == nil {
+		return ""
+	}
+	if rest, below := strings.CutPrefix(path, m.from); below && (rest == "" || rest[0] == '.') {
+		path = m.to + rest
+	}
+	return m.Origin.Locate(path)
+}
+
 // has says whether there is a value at path. A key may have dots in it.
 func has(value any, path string) bool {
 	if path == "" {

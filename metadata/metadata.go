@@ -157,7 +157,8 @@ type Counter interface {
 type Entry struct {
 	// Key is the driver's own name for the entry: of a file, of a row.
 	Key string
-	// VM is as much of the VM's identity as the inventory tells.
+	// VM is as much of the VM's identity as the inventory tells. It is zero where the data is for VMs that the inventory does
+	// not name.
 	VM VM
 	// Instance is the VM's data; nil if it comes with an error.
 	Instance *Instance

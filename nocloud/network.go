@@ -166,6 +166,30 @@ func (f *flat) text(key string) string {
 	return ""
 }
 
+// elsewhere says where the first of keys that is there has its value, if that is another file than path's: a layer over the one may
+// mean to go without what the other has.
+func (f *flat) elsewhere(path string, keys ...string) string {
+	for _, key := range keys {
+		if f.values[key] == nil || f.found.origin == nil {
+			continue
+		}
+		here, there := f.found.origin.Locate(path), f.found.origin.Locate(f.path+"."+key)
+		if there != "" && fileOf(here) != fileOf(there) {
+			return fmt.Sprintf(" (%s is at %s; a key without a value, in a layer over its own, takes it back)", key, there)
+		}
+		return ""
+	}
+	return ""
+}
+
+// fileOf returns a place without its line and column.
+func fileOf(place string) string {
+	for range 2 {
+		place = place[:max(0, strings.LastIndexByte(place, ':'))]
+	}
+	return place
+}
+
 // item is one text of a list, and where it stands.
 type item struct {
 	path, text string
@@ -252,9 +276,9 @@ func (f *flat) subnets() []any {
 	}
 	f.ipv6 = dhcp6
 	for i, a := range addresses {
-		kind, dhcp := "static", dhcp4
+		kind, dhcp, key := "static", dhcp4, "dhcp"
 		if a.prefix.Addr().Is6() {
-			kind, dhcp, f.ipv6 = "static6", dhcp6, true
+			kind, dhcp, key, f.ipv6 = "static6", dhcp6, "dhcp6", true
 		}
 		subnet := yaml11.Map{{Key: "type", Value: kind}, {Key: "address", Value: a.text}}
 		if a.netmask != "" {
@@ -270,7 +294,7 @@ func (f *flat) subnets() []any {
 			}
 		}
 		if dhcp {
-			f.found.add(a.path, "can't be there beside DHCP: choose one of them")
+			f.found.add(a.path, "can't be there beside DHCP: choose one of them%s", f.elsewhere(a.path, key))
 		}
 		subnets = append(subnets, subnet)
 	}
@@ -313,7 +337,7 @@ func (f *flat) addresses() []address {
 		var problem string
 		switch slash := strings.Contains(it.text, "/"); {
 		case slash && mask != "":
-			problem = "has its /prefix: remove the netmask"
+			problem = "has its /prefix: remove the netmask" + f.elsewhere(it.path, "netmask")
 		case slash:
 			a.prefix, problem = parsePrefix(it.text, f.loopback)
 		default:
@@ -378,7 +402,7 @@ func (f *flat) gateways(addresses []address) []gateway {
 		case seen[addr.Is4()]:
 			problem = "is the second gateway of its kind: there can be one for IPv4 and one for IPv6"
 		case f.values["address"] == nil:
-			problem = "needs an address beside it: with DHCP the gateway comes from there"
+			problem = "needs an address beside it: with DHCP the gateway comes from there" + f.elsewhere(it.path, "dhcp", "dhcp6")
 		case len(addresses) > 0: // else the address is wrong, and reported
 			var through int
 			if through, problem = reach(addresses, addr); problem == "" {

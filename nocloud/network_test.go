@@ -9,7 +9,9 @@ import (
 
 	"vmw-cloudinit-metadata/internal/yaml11/yaml11test"
 	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/metadata/layer"
 	"vmw-cloudinit-metadata/nocloud"
+	"vmw-cloudinit-metadata/vmfile"
 )
 
 // render renders the network given as the inner lines of a file.
@@ -409,6 +411,46 @@ config:
 	for i, got := range yaml11test.Load(t, written) {
 		if got != want[i] {
 			t.Errorf("PyYAML reads\n%s\nas %s\nand as it was given as %s", written[i], got, want[i])
+		}
+	}
+}
+
+// What contradicts another layer is told with that one's place.
+func TestContradictingLayers(t *testing.T) {
+	const back = "; a key without a value, in a layer over its own, takes it back)"
+	for _, c := range []struct{ site, vm, want, mended string }{
+		{"{dhcp: true}", "{address: 10.0.0.2/8}", "vm:1:11: network.address: can't be there beside DHCP: choose one of them (dhcp is at site:1:11" + back, "dhcp: "},
+		{"{dhcp: true}", "{address: 10.0.0.2/8}", "(dhcp is at site:1:11", "dhcp: false"},
+		{"{dhcp6: true}", "{address: ['2001:db8::2/64']}", "(dhcp6 is at site:1:11" + back, "dhcp6: "},
+		{"{netmask: 24}", "{address: 10.0.0.2/8}", "vm:1:11: network.address: has its /prefix: remove the netmask (netmask is at site:1:11" + back, "netmask: "},
+		{"{gateway: 10.0.0.1}", "{dhcp: true}", "site:1:11: network.gateway: needs an address beside it: with DHCP the gateway comes from there (dhcp is at vm:1:11" + back, "gateway: "},
+		{"{mtu: 1500}", "{gateway: 10.0.0.1, dhcp: true}", "comes from there", "gateway: "},
+	} {
+		merged := func(more string) (*metadata.Instance, error) {
+			var layers []*metadata.Instance
+			for _, file := range []struct{ name, text string }{{"site", c.site}, {"vm", c.vm}, {"over", "{" + more + "}"}} {
+				instance, err := vmfile.Parse(file.name, []byte("network: "+file.text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				layers = append(layers, instance)
+			}
+			return layer.Merge(layers...)
+		}
+		instance, err := merged("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := nocloud.Render(metadata.VM{Name: "a"}, instance, nocloud.Options{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s under %s: got %v, want %s", c.site, c.vm, err, c.want)
+		} else if strings.Contains(c.want, "(") != strings.Contains(err.Error(), "(") {
+			t.Errorf("%s under %s: got %v, which names a place in the same file", c.site, c.vm, err)
+		}
+		if instance, err = merged(c.mended); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := nocloud.Render(metadata.VM{Name: "a"}, instance, nocloud.Options{}); err != nil {
+			t.Errorf("%s under %s, with %s: %v", c.site, c.vm, c.mended, err)
 		}
 	}
 }

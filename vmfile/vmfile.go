@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -57,7 +58,11 @@ func (p *Parser) Parse(name string, data []byte) (*metadata.Instance, error) {
 		if !ok {
 			return nil, &metadata.DataError{Origin: name, Problem: "is not YAML"}
 		}
-		return nil, dataError(name, problem)
+		e := dataError(name, problem)
+		if hasBareTemplate(data, problem.Line) {
+			e.Problem += ": a text that starts with {{ needs quotes around all of it"
+		}
+		return nil, e
 	}
 	f := file{parser: p, data: data, texts: texts, origin: &origin{name: name, places: p.places[:0]}}
 	f.values = yaml11.Decoder{JSON: true, Literal: isText, Visit: f.origin.add}
@@ -77,6 +82,18 @@ func (p *Parser) Parse(name string, data []byte) (*metadata.Instance, error) {
 	}
 	f.origin.places = slices.Clone(f.origin.places) // for the instance alone, and no longer than it is
 	return inst, nil
+}
+
+// bareTemplate is a template where a value starts, which is a mapping in a mapping to YAML.
+var bareTemplate = regexp.MustCompile(`^[^"'#]*[:-][ \t]+\{\{`)
+
+func hasBareTemplate(data []byte, number int) bool {
+	for line := range bytes.Lines(data) {
+		if number--; number == 0 {
+			return bareTemplate.Match(line)
+		}
+	}
+	return false
 }
 
 // keep returns a document as an instance may have it; nil for none.
@@ -235,16 +252,22 @@ func (f *file) block(path string, n *yaml.Node, text []byte) {
 	if n.Kind != yaml.ScalarNode || n.Style&yaml.LiteralStyle == 0 {
 		return
 	}
-	source := f.data
-	for range n.Line { // to the line behind the |
+	source, header := f.data, n.Line
+	for range header - 1 {
 		source = source[bytes.IndexByte(source, '\n')+1:]
+	}
+	for named := n.Anchor != "" || n.Style&yaml.TaggedStyle != 0; ; header++ { // an anchor or a tag may stand in a line above the |
+		line, rest, more := bytes.Cut(source, []byte("\n"))
+		if source = rest; !named || !more || bytes.ContainsRune(line, '|') {
+			break
+		}
 	}
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
 		if len(bytes.TrimSpace(line)) > 0 {
 			indent := leadingBlanks(source) - leadingBlanks(line)
-			f.origin.blocks = append(f.origin.blocks, place{path: path, line: int32(n.Line + number), column: int32(indent)})
+			f.origin.blocks = append(f.origin.blocks, place{path: path, line: int32(header + number), column: int32(indent)})
 			return
 		}
 		source = source[bytes.IndexByte(source, '\n')+1:]

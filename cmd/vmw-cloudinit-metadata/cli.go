@@ -236,11 +236,19 @@ func (d *driverFlags) open(log *slog.Logger) (metadata.Driver, func(), error) {
 			options = []byte(d.options[i])
 		}
 		if err := checkJSON(options); err != nil {
-			return nil, nil, usageErrorf("--driver-opts: %w", err)
+			return nil, nil, d.wrongOptions(i, err)
 		}
 		sources = append(sources, source{name: name, options: options})
 	}
-	return openSources(sources, log, func(_ int, err error) error { return usageErrorf("--driver-opts: %w", err) })
+	return openSources(sources, log, d.wrongOptions)
+}
+
+// wrongOptions is an error about the options of the driver at an index.
+func (d *driverFlags) wrongOptions(index int, err error) error {
+	if len(d.names) == 1 {
+		return usageErrorf("--driver-opts: %w", err)
+	}
+	return usageErrorf("--driver-opts of driver %d of %d: %w", index+1, len(d.names), err)
 }
 
 // checkJSON says at which column, counted in characters from 1, data stops being JSON.

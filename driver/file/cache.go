@@ -375,7 +375,7 @@ func (s source) readOnce(buffer []byte) ([]byte, fs.FileInfo, error) {
 	}
 	switch origin := filepath.Join(s.driver.directory, s.name); {
 	case !before.Mode().IsRegular():
-		return nil, nil, &metadata.DataError{Origin: origin, Problem: "is not a regular file"}
+		return nil, nil, &metadata.DataError{Origin: origin, Problem: notRegular}
 	case before.Size() > vmfile.MaxSize:
 		return nil, nil, &metadata.DataError{Origin: origin, Problem: fmt.Sprintf("is larger than %d MiB", vmfile.MaxSize>>20)}
 	}

@@ -8,8 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"vmw-cloudinit-metadata/driver/file"
 	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/metadata/layer"
 )
 
 func TestDefaultsLieBelow(t *testing.T) {
@@ -138,6 +141,73 @@ vendordata:
 		}
 		if got := string(inst.VendorData); got != "#cloud-config\nfqdn: "+quoted+"\n" {
 			t.Errorf("vendor-data is\n%s", got)
+		}
+	}
+}
+
+func TestListedVMsInLayersHaveStandIns(t *testing.T) {
+	site, own := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(site, "defaults.yaml"), "metadata: {hostname: \"h-{{ .VM.Name }}\", instance-id: \"i-{{ .VM.UUID }}\", bios: \"{{ slice .VM.BIOSUUID 0 8 }}\"}\n")
+	write(t, filepath.Join(own, testUUID+".yaml"), "metadata: {own: 1}")
+	write(t, filepath.Join(own, "web1.yaml"), "metadata: {own: 2}")
+	write(t, filepath.Join(own, "web2.yaml"), "metadata: {own: 3}")
+	driver := layer.New(layer.Layer{Driver: open(t, file.Config{Directory: site, Templates: true, DefaultsForAll: true})},
+		layer.Layer{Driver: open(t, file.Config{Directory: own}), Required: true})
+	ids := map[any]string{}
+	var got []string
+	for entry, err := range driver.All(t.Context()) {
+		if err != nil {
+			t.Fatalf("%s: %v", entry.Key, err)
+		}
+		got = append(got, fmt.Sprintln(entry.Key, entry.Instance.MetaData["hostname"], entry.Instance.MetaData["own"]))
+		ids[entry.Instance.MetaData["instance-id"]] = entry.Key
+	}
+	want := []string{testUUID + ".yaml h-" + testUUID + " 1\n", "web1.yaml h-web1 2\n", "web2.yaml h-web2 3\n"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(ids) != len(want) || ids["i-"+testUUID] != testUUID+".yaml" {
+		t.Errorf("VMs share what stands in for their UUIDs: %v", ids)
+	}
+	unknown := ""
+	for id, key := range ids {
+		if key == "web1.yaml" {
+			unknown = strings.TrimPrefix(id.(string), "i-")
+		}
+	}
+	write(t, filepath.Join(own, unknown+".yaml"), "metadata: {own: 4}")
+	if inst, err := driver.Preview(t.Context(), metadata.VM{Name: "web1"}); err != nil || inst.MetaData["own"] != int64(2) {
+		t.Errorf("a stand-in leads to a file: %v, %v", inst, err)
+	}
+}
+
+func TestListHasTheDefaultsForAll(t *testing.T) {
+	directory := t.TempDir()
+	defaults := filepath.Join(directory, "defaults.yaml")
+	write(t, defaults, "metadata: {hostname: \"h-{{ .VM.Name }}\"}")
+	config := file.Config{Directory: directory, Templates: true}
+	for range open(t, config).All(t.Context()) {
+		t.Error("defaults.yaml is listed, though nobody gets it alone")
+	}
+	config.DefaultsForAll = true
+	driver := open(t, config)
+	n := 0
+	for entry, err := range driver.All(t.Context()) {
+		n++
+		if err != nil || entry.Key != "defaults.yaml" || entry.VM != (metadata.VM{}) || !strings.HasPrefix(entry.Instance.MetaData["hostname"].(string), "h-0") {
+			t.Errorf("got %+v, %v", entry, err)
+		}
+	}
+	if counted, err := driver.Count(t.Context()); n != 1 || counted != 1 || err != nil {
+		t.Errorf("%d entries, Count: %d, %v", n, counted, err)
+	}
+	for entry := range layer.New(layer.Layer{Driver: driver}, layer.Layer{Driver: driver}).All(t.Context()) {
+		t.Errorf("%s is listed over layers, where it may be half of a VM's data", entry.Key)
+	}
+	write(t, defaults, "metadta: {}")
+	for _, err := range driver.All(t.Context()) {
+		if !errors.Is(err, metadata.ErrInvalid) || strings.Count(err.Error(), "metadta") != 1 {
+			t.Errorf("a mistake in it: %v", err)
 		}
 	}
 }

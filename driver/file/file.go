@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"vmw-cloudinit-metadata/internal/options"
 	"vmw-cloudinit-metadata/internal/workers"
@@ -27,6 +28,9 @@ import (
 // maxBusy is how many look-ups are in the file system at once. When a network file system hangs, no more goroutines
 // than these wait for it.
 const maxBusy = 64
+
+// notRegular is what is wrong with a directory, a FIFO, a device or a socket.
+const notRegular = "is not a regular file"
 
 // errClosed is for look-ups after Close.
 var errClosed = errors.New("file: the driver is closed")
@@ -47,6 +51,7 @@ var _ interface {
 	metadata.Driver
 	metadata.Lister
 	metadata.Recaller
+	layer.Previewer
 } = (*Driver)(nil)
 
 // New returns a driver for a directory, which must be there. Close it after use.
@@ -167,21 +172,28 @@ func (l *lookUp) stamp() (stamp, error) {
 }
 
 func (l *lookUp) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
-	d, names := l.driver, fileNames(vm)
+	own, err := l.own(ctx, vm)
+	if err != nil {
+		return nil, err
+	}
+	inst, defaults, err := l.complete(ctx, vm, own.instance())
+	if err == nil && !l.gone {
+		l.driver.remember(vm, l.directory, own, defaults, inst)
+	}
+	return inst, err
+}
+
+// own returns what is in the VM's own file; nil if it has none and gets the defaults for all.
+func (l *lookUp) own(ctx context.Context, vm metadata.VM) (*read, error) {
+	names := fileNames(vm)
 	own, err := l.first(ctx, names)
 	switch {
-	case err != nil:
-		return nil, err
-	case own != nil || d.config.DefaultsForAll:
-		inst, defaults, err := l.complete(ctx, vm, own.instance())
-		if err == nil && !l.gone {
-			d.remember(vm, l.directory, own, defaults, inst)
-		}
-		return inst, err
+	case err != nil || own != nil || l.driver.config.DefaultsForAll:
+		return own, err
 	case len(names) == 0:
 		return nil, fmt.Errorf("file: no UUID, and no name that a file can have: %w", metadata.ErrNotFound)
 	}
-	return nil, fmt.Errorf("file: none of %q in %s: %w", names, d.directory, metadata.ErrNotFound)
+	return nil, fmt.Errorf("file: none of %q in %s: %w", names, l.driver.directory, metadata.ErrNotFound)
 }
 
 // first returns what is in the first of the files that is there; nil if none is.
@@ -288,8 +300,12 @@ func (d *Driver) fileError(name string, err error) error {
 		e.Problem = "can't be read: permission denied; the server runs as " + userName()
 	case isLinkError(err):
 		e.Problem = "is a link that leads out of the directory or in a circle, or an absolute one: use a relative one that stays in it, or a copy"
+	case errors.Is(err, syscall.ENXIO): // a socket
+		e.Problem = notRegular
+	case errors.Is(err, syscall.ENOTDIR):
+		e.Problem = "is a link through something that is no directory"
 	default:
-		return fmt.Errorf("file: %w", err)
+		return fmt.Errorf("file: in %s: %w", d.directory, err)
 	}
 	return e
 }

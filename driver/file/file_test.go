@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,8 +208,18 @@ func TestWhatIsNoFileIsInvalid(t *testing.T) {
 	if err := os.Truncate(filepath.Join(directory, "sparse.yaml"), 1<<40); err != nil { // more than there is memory
 		t.Fatal(err)
 	}
+	t.Chdir(directory) // a socket's path may be no longer than a hundred bytes
+	socket, err := net.Listen("unix", "socket.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if err := os.Symlink("file.yaml/nothing", filepath.Join(directory, "through.yaml")); err != nil {
+		t.Fatal(err)
+	}
 	driver := open(t, file.Config{Directory: directory})
 	for name, want := range map[string]string{
+		"socket": "is not a regular file", "through": "is a link through something that is no directory",
 		"fifo": "is not a regular file", "directory": "is not a regular file", "huge": "is larger than 4 MiB", "sparse": "is larger than 4 MiB",
 		"device": "leads out of the directory", "outside": "leads out of the directory", "parent": "leads out of the directory", "circle": "in a circle",
 		"absolute": "absolute one: use a relative one",
@@ -391,6 +402,39 @@ func TestAll(t *testing.T) {
 		if entry.Key != "" || !errors.Is(err, context.Canceled) {
 			t.Errorf("with an ended context: %v, %v", entry, err)
 		}
+	}
+}
+
+// Files that somebody wrote for a VM, or for all, and nobody gets are told.
+func TestAllTellsOfFilesThatAreNeverRead(t *testing.T) {
+	directory := t.TempDir()
+	digits := strings.ReplaceAll(testUUID, "-", "")
+	vmx := digits[:2] + " " + digits[2:16] + "-" + digits[16:]
+	upper := strings.ToUpper(testUUID)
+	for _, name := range []string{testUUID + ".yml", upper + ".yaml", digits + ".yaml", vmx + ".yaml", strings.ToUpper(testUUID[:8]) + testUUID[8:] + ".yml", "defaults.yaml", "defaults.yml", "Defaults.yaml"} {
+		write(t, filepath.Join(directory, name), "{}")
+	}
+	driver := open(t, file.Config{Directory: directory})
+	got, n := map[string]string{}, 0
+	for entry, err := range driver.All(t.Context()) {
+		got[entry.Key] = strings.TrimPrefix(fmt.Sprint(err), filepath.Join(directory, entry.Key)+": is never read: ")
+		n++
+	}
+	other := `the file of the VM with this UUID is named "` + testUUID + `.yaml"`
+	want := map[string]string{
+		testUUID + ".yml": "<nil>",
+		upper + ".yaml":   `"` + testUUID + `.yml" goes before it; remove one of them`,
+		digits + ".yaml":  other,
+		vmx + ".yaml":     other,
+		strings.ToUpper(testUUID[:8]) + testUUID[8:] + ".yml": other,
+		"defaults.yml":  `"defaults.yaml" goes before it; remove one of them`,
+		"Defaults.yaml": `the file for all VMs is named "defaults.yaml"`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if counted, err := driver.Count(t.Context()); counted != n || err != nil {
+		t.Errorf("Count: %d, %v; All yields %d", counted, err, n)
 	}
 }
 

@@ -94,15 +94,25 @@ func unescapeName(name string) string {
 
 // identity returns what a file's name tells about its VM; false if no VM would get it.
 func identity(name string) (metadata.VM, bool) {
-	for _, extension := range extensions() {
-		base, found := strings.CutSuffix(name, extension)
-		if !found {
-			continue
-		}
-		if id, ok := metadata.ParseUUID(base); ok {
-			return metadata.VM{UUID: id}, base == id || base == strings.ToUpper(id)
-		}
-		return metadata.VM{Name: base}, isBaseName(base)
+	base, found := cutExtension(name)
+	if !found {
+		return metadata.VM{}, false
+	}
+	id, isUUID := metadata.ParseUUID(base)
+	switch {
+	case isUUID && (base == id || base == strings.ToUpper(id)):
+		return metadata.VM{UUID: id}, true
+	case !isUUID && isBaseName(base):
+		return metadata.VM{Name: base}, true
 	}
 	return metadata.VM{}, false
+}
+
+func cutExtension(name string) (base string, found bool) {
+	for _, extension := range extensions() {
+		if base, found = strings.CutSuffix(name, extension); found {
+			return base, true
+		}
+	}
+	return name, false
 }

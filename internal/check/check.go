@@ -191,6 +191,9 @@ func (v *vm) problem(err error) {
 
 // check looks at the VM's data. Its error is what keeps it from being rendered.
 func (v *vm) check(schemas *schema.Schemas, identity metadata.VM) error {
+	if identity == (metadata.VM{}) { // of VMs that are not named
+		identity.UUID = "00000000-0000-4000-8000-000000000000"
+	}
 	if identity.Name == "" {
 		identity.Name = identity.UUID // names are asked for by templates and for default hostnames alone
 	}
@@ -269,14 +272,26 @@ func (v *vm) document(rule, area string, problems []schema.Problem) {
 			place = lines.LocateLine(area, p.Line, p.Column)
 		}
 		if place == "" {
-			place = v.locate(f.Path)
-			if p.Line > 0 && place == v.locate(area) {
+			place = v.locatePart(f.Path, p)
+			if p.Line > 0 && place == v.locatePart(area, p) {
 				f.Message += fmt.Sprintf(" (line %d, column %d of the %s)", p.Line, p.Column, area)
 			}
 		}
 		f.File, f.Line, f.Column = splitPlace(place)
 		v.findings = append(v.findings, f)
 	}
+}
+
+// locatePart is locate for a problem in a document, which may be a message that layers are the parts of.
+func (v *vm) locatePart(path string, p schema.Problem) string {
+	if parts, ok := v.instance.Origin.(interface {
+		LocatePart(path string, line int) string
+	}); ok {
+		if place := parts.LocatePart(path, cmp.Or(p.Line, p.Part)); place != "" {
+			return place
+		}
+	}
+	return v.locate(path)
 }
 
 // publicKeys reads the keys as OpenSSH does: those of a list, or of names with a key or a list of keys each.

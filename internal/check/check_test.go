@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"vmw-cloudinit-metadata/internal/check"
 	"vmw-cloudinit-metadata/internal/testenv"
 	"vmw-cloudinit-metadata/metadata"
+	"vmw-cloudinit-metadata/metadata/layer"
 	"vmw-cloudinit-metadata/nocloud/schema"
 	"vmw-cloudinit-metadata/vmfile"
 )
@@ -137,6 +139,49 @@ func TestInheritedMistake(t *testing.T) {
 	if n := len(c.Findings()); n != 6 {
 		t.Errorf("%d findings, want one for the file, and one for each row", n)
 	}
+}
+
+// A mistake in one layer's user-data is reported in that layer's file, however it stands in the message of all.
+func TestMistakesInLayers(t *testing.T) {
+	const tab = "\\ta: 1" // cloud-init passes over such a document
+	for _, lower := range []struct{ text, want string }{
+		{"userdata: |\n  #cloud-config\n  \ta: 1\n", "lower.yaml:3:3: "},
+		{"userdata: |\n  #cloud-config\n  # größe\n  \ta: 1\n", "lower.yaml:1:1: "},
+		{"metadata: {a: 1}\nuserdata: \"#cloud-config\\n" + tab + "\"\n", "lower.yaml:2:1: "},
+		{"userdata: |\n  MIME-Version: 1.0\n  Content-Type: multipart/mixed; boundary=B\n\n  --B\n  Content-Type: text/cloud-config\n\n  #cloud-config\n  \ta: 1\n  --B--\n", "lower.yaml:9:3: "},
+	} {
+		for _, upper := range []string{"userdata: |\n  #cloud-config\n  b: 1\n", "userdata: {b: 1}\n", "userdata: |\n  #cloud-config\n  # größe\n", "userdata: |\n  #cloud-config\n"} {
+			var instances []*metadata.Instance
+			for name, text := range map[string]string{"lower.yaml": lower.text, "upper.yaml": upper} {
+				instance, err := vmfile.Parse(name, []byte(text))
+				if err != nil {
+					t.Fatal(err)
+				}
+				instances = append(instances, instance)
+			}
+			for range 2 { // in either order
+				slices.Reverse(instances)
+				merged, err := layer.Merge(instances...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := check.New(nil)
+				c.Add(metadata.Entry{Key: "vm", VM: metadata.VM{Name: "vm"}, Instance: merged}, nil)
+				expect(t, c, lower.want)
+			}
+		}
+	}
+}
+
+// Data for VMs that are not named is rendered for one of them.
+func TestDataForUnnamedVMs(t *testing.T) {
+	instance, err := vmfile.Parse("defaults.yaml", []byte("network: {dhcp: true}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := check.New(nil)
+	c.Add(metadata.Entry{Key: "defaults.yaml", Instance: instance}, nil)
+	expect(t, c)
 }
 
 func TestSchemas(t *testing.T) {

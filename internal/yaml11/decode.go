@@ -248,7 +248,7 @@ func (d *Decoder) key(path string, n *yaml.Node) (string, bool) {
 	case !ok:
 		return "", false
 	case n.Kind != yaml.ScalarNode:
-		d.Report(n, path, "a key must be text, not a list or a mapping")
+		d.Report(n, path, "a key must be text, not a list or a mapping: a text that starts with { or [ needs quotes around it")
 		return "", false
 	case n.Style&yaml.TaggedStyle != 0 && n.ShortTag() != "!!str":
 		d.Report(n, path, "a key must be text, without a tag")

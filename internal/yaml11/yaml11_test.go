@@ -58,7 +58,7 @@ func TestProblemsHaveTheirPlace(t *testing.T) {
 		{"key twice", "a: 1\nb:\n  c: 1\n  c: 2\n", "4:3: b.c: is there twice, first on line 3: remove one"},
 		{"merge key twice", "a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n", "4:3: b.<<: is there twice, first on line 3: remove one"},
 		{"merge of a scalar", "a: {<<: 1}\n", "1:9: a.<<: takes a mapping, or a list of mappings"},
-		{"list for a key", "? [a]\n: b\n", "1:3: a key must be text, not a list or a mapping"},
+		{"list for a key", "? [a]\n: b\n", "1:3: a key must be text, not a list or a mapping: a text that starts with { or [ needs quotes around it"},
 		{"empty key", "a: {: b}\n", "1:5: a: there is an empty key here"},
 		{"long key", "a: {" + strings.Repeat("k", 161) + ": 1}\n", "1:5: a: has a key of more than 160 bytes"},
 		{"number too big", "a: 99999999999999999999\n", "1:4: a: is a number of more than 64 bits: put it in quotes if it is text"},

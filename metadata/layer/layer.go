@@ -24,12 +24,20 @@ type Layer struct {
 	Required bool
 }
 
+// Previewer is what a Layer's Driver can be as well, if it makes data of a VM's identity.
+type Previewer interface {
+	// Preview is Find for the VM of an entry in a list, which may tell little of its identity: what is not known has a
+	// stand-in where data is made of it, and leads to none.
+	Preview(ctx context.Context, vm metadata.VM) (*metadata.Instance, error)
+}
+
 // Driver is the driver that Layers make.
 type Driver struct{ layers []Layer }
 
 var _ interface {
 	metadata.Driver
 	metadata.Lister
+	Previewer
 } = (*Driver)(nil)
 
 // New returns the driver made of layers, the later over the earlier.
@@ -37,6 +45,23 @@ func New(layers ...Layer) *Driver { return &Driver{append([]Layer(nil), layers..
 
 // Find asks all layers at once. An error of one but ErrNotFound fails the whole: half of a VM's data is worse than none.
 func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+	return d.ask(ctx, vm, metadata.Driver.Find)
+}
+
+// Preview implements Previewer. Layers that are none are asked by Find.
+func (d *Driver) Preview(ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+	return d.ask(ctx, vm, func(driver metadata.Driver, ctx context.Context, vm metadata.VM) (*metadata.Instance, error) {
+		if previewer, ok := driver.(Previewer); ok {
+			return previewer.Preview(ctx, vm)
+		}
+		return driver.Find(ctx, vm)
+	})
+}
+
+// question is metadata.Driver.Find, or like it.
+type question func(driver metadata.Driver, ctx context.Context, vm metadata.VM) (*metadata.Instance, error)
+
+func (d *Driver) ask(ctx context.Context, vm metadata.VM, find question) (*metadata.Instance, error) {
 	type result struct {
 		index    int
 		instance *metadata.Instance
@@ -47,7 +72,7 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	results := make(chan result, len(d.layers))
 	for i, layer := range d.layers {
 		go func() {
-			instance, err := layer.find(ctx, vm)
+			instance, err := layer.find(ctx, vm, find)
 			results <- result{i, instance, err}
 		}()
 	}
@@ -85,17 +110,17 @@ func (d *Driver) Find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 	return Merge(instances...)
 }
 
-func (l *Layer) find(ctx context.Context, vm metadata.VM) (instance *metadata.Instance, err error) {
+func (l *Layer) find(ctx context.Context, vm metadata.VM, find question) (instance *metadata.Instance, err error) {
 	defer metadata.CatchPanic(&err)
-	instance, err = l.Driver.Find(ctx, vm)
+	instance, err = find(l.Driver, ctx, vm)
 	if instance == nil && err == nil {
 		err = errors.New("a layer's driver gave neither data nor an error, which is a bug in it")
 	}
 	return instance, err
 }
 
-// All yields each VM that a layer can name, with the data that Find has for it. VMs of layers that can name none are
-// not among them.
+// All yields each VM that a layer can name, with the data that Preview has for it. VMs of layers that can name none are
+// not among them, nor what a layer has for VMs that it does not name, which may be half of their data.
 func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 	return func(yield func(metadata.Entry, error) bool) {
 		seen := map[metadata.VM]bool{}
@@ -105,12 +130,12 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 				continue
 			}
 			for entry, err := range lister.All(ctx) {
-				if err == nil && seen[entry.VM] {
+				if err == nil && (seen[entry.VM] || entry.VM == metadata.VM{}) {
 					continue
 				}
 				if err == nil {
 					seen[entry.VM] = true
-					entry.Instance, err = d.Find(ctx, entry.VM)
+					entry.Instance, err = d.Preview(ctx, entry.VM)
 				}
 				if errors.Is(err, metadata.ErrNotFound) && entry.Key != "" { // for want of a required layer
 					continue
@@ -135,12 +160,13 @@ func Merge(instances ...*metadata.Instance) (*metadata.Instance, error) {
 	for _, instance := range instances {
 		merged.MetaData = mergeMaps(merged.MetaData, instance.MetaData)
 		from.add("metadata", instance.MetaData, instance.Origin)
-		if instance.Network != nil && form(merged.Network) != form(instance.Network) {
+		network, networkOrigin := likeBelow(merged.Network, instance)
+		if network != nil && form(merged.Network) != form(network) {
 			merged.Network = nil
 			from.drop("network")
 		}
-		merged.Network = mergeMaps(merged.Network, instance.Network)
-		from.add("network", instance.Network, instance.Origin)
+		merged.Network = mergeMaps(merged.Network, network)
+		from.add("network", network, networkOrigin)
 		if instance.UserData != nil {
 			users = append(users, part{"userdata", instance.UserData, instance.Origin})
 		}
@@ -157,6 +183,21 @@ func Merge(instances ...*metadata.Instance) (*metadata.Instance, error) {
 	}
 	merged.Origin = from
 	return merged, nil
+}
+
+// likeBelow returns the instance's network with the key "network" around it if the one below has that, or without it, if both are of one
+// version.
+func likeBelow(below map[string]any, instance *metadata.Instance) (map[string]any, metadata.Origin) {
+	const around = "network"
+	network := instance.Network
+	inner, _ := network[around].(map[string]any)
+	switch {
+	case network["version"] != nil && form(below) == around+" of "+form(network):
+		return map[string]any{around: network}, moved{instance.Origin, "network.network", "network"}
+	case inner["version"] != nil && form(network) == around+" of "+form(below):
+		return inner, moved{instance.Origin, "network", "network.network"}
+	}
+	return network, instance.Origin
 }
 
 // form tells the forms of a network apart: the flat one, versions 1, 2 and whatever else there is, and those with the key

@@ -118,6 +118,33 @@ func TestMergeReplaces(t *testing.T) {
 	}
 }
 
+// The key network around a network-config makes no other form of it.
+func TestMergeWithNetworkAround(t *testing.T) {
+	const bare, around = "network: {version: 2,\n ethernets: {eth0: {mtu: 1400}}}", "network: {network: {version: 2,\n  ethernets: {eth0: {dhcp4: true}}}}"
+	const both = "map[ethernets:map[eth0:map[dhcp4:true mtu:1400]] version:2]"
+	for _, c := range []struct{ lower, upper, path, want, mtu, dhcp4 string }{
+		{bare, around, "network.", both, "a:2:21", "b:2:22"},
+		{around, bare, "network.network.", "map[network:" + both + "]", "b:2:21", "a:2:22"},
+	} {
+		merged, err := layer.Merge(parse(t, "a", c.lower), parse(t, "b", c.upper))
+		if err != nil || fmt.Sprint(merged.Network) != c.want {
+			t.Fatalf("got %v, %v, want %s", merged.Network, err, c.want)
+		}
+		mtu, dhcp4 := merged.Origin.Locate(c.path+"ethernets.eth0.mtu"), merged.Origin.Locate(c.path+"ethernets.eth0.dhcp4")
+		if mtu != c.mtu || dhcp4 != c.dhcp4 {
+			t.Errorf("mtu is at %s, dhcp4 at %s; want %s and %s", mtu, dhcp4, c.mtu, c.dhcp4)
+		}
+	}
+	other, err := layer.Merge(parse(t, "a", "network: {network: {version: 1, config: []}}"), parse(t, "b", bare))
+	if err != nil || fmt.Sprint(other.Network) != "map[ethernets:map[eth0:map[mtu:1400]] version:2]" {
+		t.Errorf("over another version: %v, %v", other.Network, err)
+	}
+	without, err := layer.Merge(&metadata.Instance{Network: map[string]any{"version": 2}}, &metadata.Instance{Network: map[string]any{"network": map[string]any{"version": 2}}})
+	if err != nil || without.Origin.Locate("network.version") != "" {
+		t.Errorf("without origins: %v", err)
+	}
+}
+
 func TestKeysWithDots(t *testing.T) {
 	merged, err := layer.Merge(parse(t, "a", `metadata: {"x.y": {z: 1}, "x": 2}`), parse(t, "b", `metadata: {q: 1}`))
 	if err != nil {

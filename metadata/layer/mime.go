@@ -39,7 +39,7 @@ func combine(parts []part, from *origin) ([]byte, error) {
 	case 0:
 		return nil, nil
 	case 1:
-		from.parts = append(from.parts, messagePart{section: parts[0].section, origin: parts[0].origin})
+		from.parts = append(from.parts, messagePart{section: parts[0].section, origin: parts[0].origin, whole: true})
 		return parts[0].data, nil
 	}
 	hash := sha256.New()
@@ -57,11 +57,15 @@ func combine(parts []part, from *origin) ([]byte, error) {
 	fmt.Fprintf(&message, "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"%s\"\n", boundary)
 	for i, body := range bodies {
 		fmt.Fprintf(&message, "\n--%s\n", boundary)
-		if headers, whole := bytes.CutSuffix(body, parts[i].data); whole { // not encoded
-			first := bytes.Count(message.Bytes(), []byte("\n")) + bytes.Count(headers, []byte("\n")) + 1
-			last := first + bytes.Count(parts[i].data, []byte("\n"))
-			from.parts = append(from.parts, messagePart{parts[i].section, parts[i].origin, first, last})
+		headers, whole := bytes.CutSuffix(body, parts[i].data) // not encoded
+		if !whole {
+			headers, _, _ = bytes.Cut(body, []byte("\n\n"))
 		}
+		start := bytes.Count(message.Bytes(), []byte("\n")) + 1
+		from.parts = append(from.parts, messagePart{
+			section: parts[i].section, origin: parts[i].origin, whole: whole,
+			start: start, first: start + bytes.Count(headers, []byte("\n")), last: start + bytes.Count(body, []byte("\n")),
+		})
 		message.Write(body) // the newline before a boundary belongs to it (RFC 2046, 5.1.1)
 	}
 	fmt.Fprintf(&message, "\n--%s--\n", boundary)

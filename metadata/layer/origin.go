@@ -62,26 +62,63 @@ func (o *origin) Locate(path string) string {
 
 // messagePart is a source of user-data or vendor-data, and which lines of the message it became.
 type messagePart struct {
-	section     string
-	origin      metadata.Origin
-	first, last int // of the message's lines; last is 0 if the source is the whole
+	section string
+	origin  metadata.Origin
+	whole   bool // the source stands in the message as it is, from its line first on
+	// The message's lines; last is 0 if the source is the whole of it.
+	start, first, last int
 }
 
 // LocateLine implements metadata.LineOrigin. Of a message it finds the lines that stand in it as they are.
 func (o *origin) LocateLine(path string, line, column int) string {
-	for _, p := range o.parts {
-		lines, ok := p.origin.(metadata.LineOrigin)
-		if !ok || p.section != path {
-			continue
-		}
-		if p.last == 0 {
-			return lines.LocateLine(path, line, column)
-		}
-		if line >= p.first && line <= p.last {
-			return lines.LocateLine(path, line-p.first+1, column)
-		}
+	p := o.part(path, line)
+	if p == nil || !p.whole || line < p.first {
+		return ""
+	}
+	lines, ok := p.origin.(metadata.LineOrigin)
+	switch {
+	case !ok:
+		return ""
+	case p.last == 0:
+		return lines.LocateLine(path, line, column)
+	}
+	return lines.LocateLine(path, line-p.first+1, column)
+}
+
+// LocatePart returns the place of what is at path, in the layer that a line of its message came from; "" if the line is of none.
+func (o *origin) LocatePart(path string, line int) string {
+	section, _, _ := strings.Cut(path, ".")
+	if p := o.part(section, line); p != nil && p.origin != nil {
+		return p.origin.Locate(path)
 	}
 	return ""
+}
+
+// part returns the part of a section that a line is in; nil if it is in none.
+func (o *origin) part(section string, line int) *messagePart {
+	for i, p := range o.parts {
+		if p.section == section && (p.last == 0 || line >= p.start && line <= p.last) {
+			return &o.parts[i]
+		}
+	}
+	return nil
+}
+
+// moved is the origin of what stands at path to, and is looked for at path from.
+type moved struct {
+	metadata.Origin
+	from, to string
+}
+
+// Locate implements metadata.Origin.
+func (m moved) Locate(path string) string {
+	if m.Origin == nil {
+		return ""
+	}
+	if rest, below := strings.CutPrefix(path, m.from); below && (rest == "" || rest[0] == '.') {
+		path = m.to + rest
+	}
+	return m.Origin.Locate(path)
 }
 
 // has says whether there is a value at path. A key may have dots in it.

@@ -36,7 +36,7 @@ const maxOutput = 4 << 20
 // maxProblems is how many findings are worth a person's reading at once.
 const maxProblems = 20
 
-// jinja is how cloud-init knows its own templates.
+// jinja is how cloud-init knows its own templates, in capitals too, and behind blanks.
 const jinja = "## template: jinja"
 
 // gzip is how compressed user-data starts. Some of its bytes are a {{ by chance.
@@ -57,7 +57,24 @@ func Expand(vm metadata.VM, instance *metadata.Instance) (*metadata.Instance, er
 	case !e.changed:
 		return instance, nil
 	}
+	if lines, ok := instance.Origin.(metadata.LineOrigin); ok && len(e.moved) > 0 {
+		expanded.Origin = origin{lines, e.moved}
+	}
 	return &expanded, nil
+}
+
+// origin is a source's, but for the lines that templates moved.
+type origin struct {
+	metadata.LineOrigin
+	moved []string
+}
+
+// LocateLine implements metadata.LineOrigin.
+func (o origin) LocateLine(path string, line, column int) string {
+	if slices.Contains(o.moved, path) {
+		return ""
+	}
+	return o.LineOrigin.LocateLine(path, line, column)
 }
 
 type expansion struct {
@@ -65,6 +82,7 @@ type expansion struct {
 	origin   metadata.Origin
 	room     int // how many bytes may still be written
 	changed  bool
+	moved    []string // sections whose lines are other than their source's
 	problems []error
 }
 
@@ -129,14 +147,23 @@ func (e *expansion) ordered(path string, m yaml11.Map) yaml11.Map {
 }
 
 func (e *expansion) document(path string, data []byte) []byte {
-	if !bytes.Contains(data, []byte("{{")) || bytes.HasPrefix(data, []byte(jinja)) || bytes.HasPrefix(data, []byte(gzip)) {
+	if !bytes.Contains(data, []byte("{{")) || isJinja(data) || bytes.HasPrefix(data, []byte(gzip)) {
 		return data
 	}
 	e.room = maxOutput
 	if mapping, ok := readMapping(data); ok {
 		return e.cloudConfig(path, data, mapping)
 	}
-	return []byte(e.text(path, string(data)))
+	filled := []byte(e.text(path, string(data)))
+	if bytes.Count(filled, []byte("\n")) != bytes.Count(data, []byte("\n")) {
+		e.moved = append(e.moved, path)
+	}
+	return filled
+}
+
+func isJinja(data []byte) bool {
+	data = bytes.TrimLeft(data, " \t\r\n\v\f")
+	return bytes.EqualFold(data[:min(len(data), len(jinja))], []byte(jinja))
 }
 
 // readMapping returns the mapping that user-data was made of. Text that looks the same is taken for one.
@@ -164,7 +191,7 @@ func (e *expansion) cloudConfig(path string, data []byte, mapping yaml11.Map) []
 	case err != nil:
 		e.report(path, &templateError{problem: "gives what can't be written as YAML: " + err.Error()})
 	case len(filled) > maxOutput:
-		e.report(path, explain(errTooLong))
+		e.report(path, explain("", errTooLong))
 	}
 	return filled
 }
@@ -181,7 +208,7 @@ func (e *expansion) text(path, text string) string {
 			e.room -= out.Len()
 			return out.String()
 		}
-		err = explain(err)
+		err = explain(text, err)
 	}
 	problem, ok := errors.AsType[*templateError](err)
 	if !ok {
@@ -260,7 +287,7 @@ func vmFields() []string { return []string{"BIOSUUID", "LocationUUID", "Name", "
 func read(text string) (*template.Template, error) {
 	t, err := template.New("").Funcs(ownFunctions()).Parse(text)
 	if err != nil {
-		return nil, explain(err)
+		return nil, explain(text, err)
 	}
 	if t.Tree == nil || t.Root == nil { // it held nothing but definitions
 		return nil, &templateError{problem: "defines another template, which is not understood here"}
@@ -286,9 +313,14 @@ func (c *checker) refuse(pos parse.Pos, format string, args ...any) {
 	if c.err == nil {
 		before := c.text[:min(int(pos), len(c.text))]
 		c.err = &templateError{
-			line: strings.Count(before, "\n") + 1, column: len(before) - strings.LastIndexByte(before, '\n'), problem: fmt.Sprintf(format, args...),
+			line: strings.Count(before, "\n") + 1, column: columnOf(before), problem: fmt.Sprintf(format, args...),
 		}
 	}
+}
+
+// columnOf returns the column, in characters, of what comes after the text.
+func columnOf(before string) int {
+	return utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
 }
 
 func (c *checker) check(node parse.Node) {
@@ -362,8 +394,8 @@ var (
 	missingFunction = regexp.MustCompile(`function "(\w+)" not defined`)
 )
 
-// explain takes from text/template's error the place and what shows nothing of the text.
-func explain(err error) *templateError {
+// explain takes from text/template's error about a text the place and what shows nothing of the text.
+func explain(text string, err error) *templateError {
 	if errors.Is(err, errTooLong) {
 		return &templateError{problem: fmt.Sprintf("gives more than %d MiB, by itself or with others", maxOutput>>20)}
 	}
@@ -371,7 +403,13 @@ func explain(err error) *templateError {
 	e := &templateError{problem: "is not understood: look at the braces and quotes; a {{ that is meant as text is written {{ \"{{\" }}"}
 	if place := errorPlace.FindStringSubmatch(message); place != nil {
 		e.line, _ = strconv.Atoi(place[1])
-		e.column, _ = strconv.Atoi(place[2])
+		if before, err := strconv.Atoi(place[2]); err == nil { // in bytes
+			line := text
+			for range e.line - 1 {
+				_, line, _ = strings.Cut(line, "\n")
+			}
+			e.column = columnOf(line[:min(before, len(line))])
+		}
 	}
 	function := missingFunction.FindStringSubmatch(message)
 	_, executing := errors.AsType[template.ExecError](err)

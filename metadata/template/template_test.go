@@ -26,6 +26,19 @@ func parse(t *testing.T, text string) *metadata.Instance {
 	return instance
 }
 
+func TestJinjaIsLeftAlone(t *testing.T) {
+	for _, start := range []string{"## template: jinja", "## Template: Jinja", "## TEMPLATE: JINJA", "  ## template: jinja", "\n\t## template: jinja"} {
+		source := &metadata.Instance{UserData: []byte(start + "\n#cloud-config\nfqdn: {{ v1.local_hostname }}\n")}
+		if got, err := template.Expand(vm, source); err != nil || got != source {
+			t.Errorf("%q: it is a template for cloud-init, and got %v", start, err)
+		}
+	}
+	ours := &metadata.Instance{UserData: []byte("# template: jinja\n{{ .VM.Name }}")}
+	if got, err := template.Expand(vm, ours); err != nil || string(got.UserData) != "# template: jinja\nweb-7" {
+		t.Errorf("a comment is taken for cloud-init's sign: %v", err)
+	}
+}
+
 func TestExpand(t *testing.T) {
 	source := parse(t, `metadata:
   hostname: "{{ .VM.Name | lower }}"
@@ -73,6 +86,35 @@ vendordata: |
 	empty := parse(t, "{}")
 	if same, err := template.Expand(vm, empty); same != empty || err != nil {
 		t.Errorf("empty: %v, %v", same, err)
+	}
+}
+
+// A line that a template adds or takes away makes the others' places unknown, rather than wrong.
+func TestLinesThatMoved(t *testing.T) {
+	source := parse(t, `userdata: |
+  #cloud-config
+  {{- if eq .VM.Name "other" }}
+  a: 1
+  {{- end }}
+  b: 1
+vendordata: |
+  #cloud-config
+  a: {{ .VM.Name }}
+  b: 1
+`)
+	got, err := template.Expand(vm, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := got.Origin.(metadata.LineOrigin)
+	if place := places.LocateLine("userdata", 2, 1); place != "" {
+		t.Errorf("b in user-data is at %s, want no place", place)
+	}
+	if place := places.LocateLine("vendordata", 3, 1); place != "web.yaml:10:3" {
+		t.Errorf("b in vendor-data is at %q", place)
+	}
+	if place := places.Locate("userdata"); place != "web.yaml:1:1" {
+		t.Errorf("user-data is at %q", place)
 	}
 }
 
@@ -191,6 +233,9 @@ func TestErrors(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"a {{ .VM.Nme }}", "f.yaml:3:11: userdata: the template has a field .VM.Nme, and there is none: did you mean Name?"},
 		{"a\nb {{ .Name }}", "f.yaml:4:8: userdata: the template has a field .Name, and there is none: fields start with .VM"},
+		{"größe {{ .VM.Nme }}", "f.yaml:3:15: userdata: the template has a field .VM.Nme"},
+		{"grosse {{ slice .VM.Name 99 }}", "f.yaml:3:13: userdata: the template can't be filled in"},
+		{"ü\nöö {{ slice .VM.Name 99 }}", "f.yaml:4:9: userdata: the template can't be filled in"},
 		{"{{ uper .VM.Name }}", "has a function uper, and there is none: did you mean upper?"},
 		{"{{ html .VM.Name }}", "has a function html, and there is none"},
 		{"{{ call .VM.Name }}", "has a function call, and there is none"},

@@ -52,6 +52,9 @@ func Places() []string {
 type Problem struct {
 	// Line and Column are in the document, and count from 1; Line is 0 if no place is known.
 	Line, Column int
+	// Part is the line of the document on which the part of a MIME message starts that the problem is in; 0 if it is in none,
+	// or the message is compressed.
+	Part int
 	// Path is the keys and indices that lead to the value, joined by dots.
 	Path string
 	// Text says what is wrong.

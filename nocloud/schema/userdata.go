@@ -61,6 +61,7 @@ func (s *Schemas) UserData(data []byte) []Problem {
 type walker struct {
 	schemas  *Schemas
 	parts    int
+	start    int // of the outermost message's part, by its line; 0 outside of one
 	problems []Problem
 }
 
@@ -68,6 +69,7 @@ type walker struct {
 // it as it stands.
 func (w *walker) add(before int, part string, problems ...Problem) {
 	for _, p := range problems {
+		p.Part = w.start
 		switch {
 		case p.Line > 0 && before >= 0:
 			p.Line += before
@@ -208,6 +210,7 @@ func (w *walker) entity(header func(string) string, body []byte, before, depth i
 	if strings.HasPrefix(kind, "multipart/") {
 		w.parts--
 		reader := multipart.NewReader(bytes.NewReader(body), parameters["boundary"])
+		read := 0 // how much of body
 		for first := true; ; first = false {
 			part, err := reader.NextRawPart()
 			if errors.Is(err, io.EOF) && !first {
@@ -218,7 +221,18 @@ func (w *walker) entity(header func(string) string, body []byte, before, depth i
 				return
 			}
 			content, err := io.ReadAll(part)
-			w.entity(part.Header.Get, content, lineOf(body, content, before), depth+1)
+			at := -1
+			if i := bytes.Index(body[read:], content); i >= 0 && len(content) > 0 && before >= 0 {
+				at = before + bytes.Count(body[:read+i], []byte("\n"))
+				read += i + len(content)
+			}
+			if depth == 0 {
+				w.start = at + 1
+			}
+			w.entity(part.Header.Get, content, at, depth+1)
+			if depth == 0 {
+				w.start = 0
+			}
 			if err != nil { // cloud-init takes what there is
 				w.add(before, "", Problem{Text: "is a MIME message that ends within a part: the line that ends the last part is missing", Warning: true})
 				return

@@ -198,7 +198,7 @@ func (d *Driver) find(ctx context.Context, vm metadata.VM) (*metadata.Instance, 
 
 // noConnection says of an err that is the end of Config.Timeout why there was no connection until then.
 func (d *Driver) noConnection(err error) error {
-	if _, known := errors.AsType[*pgconn.ConnectError](err); known || !errors.Is(err, context.DeadlineExceeded) {
+	if !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	if stat := d.pool.Stat(); stat.AcquiredConns() == stat.MaxConns() {
@@ -209,7 +209,11 @@ func (d *Driver) noConnection(err error) error {
 	for _, other := range config.Fallbacks {
 		hosts = append(hosts, net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))))
 	}
-	return &late.Error{Limit: d.config.Timeout, Missing: "connection to " + strings.Join(slices.Compact(hosts), ", ")}
+	hosts = slices.Compact(hosts)
+	if _, perHost := errors.AsType[*pgconn.ConnectError](err); perHost && len(hosts) > 1 {
+		return err
+	}
+	return &late.Error{Limit: d.config.Timeout, Missing: "connection to " + strings.Join(hosts, ", ")}
 }
 
 // noAnswer says so of an err that is the end of Config.Timeout.
@@ -389,6 +393,9 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[metadata.Entry, error] {
 
 func (d *Driver) list(ctx context.Context) ([]metadata.VM, error) {
 	rows, err := d.pool.Query(ctx, d.config.List, pgx.QueryExecModeExec) // with nothing prepared, for poolers
+	if err != nil && ctx.Err() == nil {
+		err = d.noConnection(err)
+	}
 	if err != nil {
 		return nil, explain(err)
 	}
